@@ -1,0 +1,1 @@
+"""Feature maps at rest: plain zarr v3 on disk, complete or absent, named by what made them."""

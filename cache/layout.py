@@ -1,0 +1,96 @@
+"""How a store lies on disk: a zarr v3 group with one array a layer.
+
+    <store>.zarr/zarr.json                 attributes: matchkit = {format, spec, digest, ids}
+    <store>.zarr/<layer>/zarr.json         (image, timestep, h, w, c), chunk (1, 1, h, w, c), shard (1, t, h, w, c)
+    <store>.zarr/<layer>/c.<row>.0.0.0.0   one image's maps of one layer, uncompressed
+    <store>.zarr/ledger/                   what is complete (`matchkit.cache.ledger`)
+
+Channels last: a keypoint's descriptor is contiguous. Any zarr v3 reader opens it; `docs/store-format.md` has the bytes.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import zarr
+
+from matchkit.core.errors import StoreError
+from matchkit.core.spec import FeatureSpec, LayerSpec
+
+FORMAT = 1
+ATTRIBUTE = "matchkit"
+DTYPES: dict[str, np.dtype[Any]] = {"fp16": np.dtype(np.float16), "fp32": np.dtype(np.float32)}
+
+
+def create(path: Path, spec: FeatureSpec, ids: Sequence[str]) -> zarr.Group:
+    """Lays out an empty store with a row for each id, in this order."""
+    group = zarr.create_group(path, zarr_format=3)
+    for layer in spec.layers:
+        _create_layer(group, spec, layer, rows=len(ids))
+    group.create_group("ledger")
+    # last: a group without this attribute was cut short and is laid out again
+    group.attrs[ATTRIBUTE] = describe(spec, ids)
+    return group
+
+
+def describe(spec: FeatureSpec, ids: Sequence[str]) -> dict[str, Any]:
+    """The group's attribute: the format, what made the features, and the row of every image."""
+    return {"format": FORMAT, "spec": spec.to_json(), "digest": spec.digest(), "ids": list(ids)}
+
+
+def _create_layer(group: zarr.Group, spec: FeatureSpec, layer: LayerSpec, *, rows: int) -> None:
+    cell = (*layer.grid, layer.channels)
+    group.create_array(
+        layer.name,
+        shape=(rows, len(spec.timesteps), *cell),
+        chunks=(1, 1, *cell),
+        shards=(1, len(spec.timesteps), *cell),
+        dtype=DTYPES[spec.dtype],
+        compressors=None,
+        filters=None,
+        chunk_key_encoding={"name": "default", "separator": "."},
+        dimension_names=("image", "timestep", "h", "w", "c"),
+    )
+
+
+def extend(group: zarr.Group, spec: FeatureSpec, ids: Sequence[str]) -> None:
+    """Adds rows so that the store has one for each of `ids`, of which the present ones are a prefix."""
+    for layer in spec.layers:
+        array = layer_array(group, layer.name)
+        array.resize((len(ids), *array.shape[1:]))
+    group.attrs[ATTRIBUTE] = describe(spec, ids)
+
+
+def open_group(path: Path) -> tuple[zarr.Group, FeatureSpec, list[str]]:
+    """Opens a store: its group, what made its features, and the ids of its rows.
+
+    Raises:
+        StoreError: nothing there, not a store of ours, or one of another format.
+    """
+    try:
+        group = zarr.open_group(path, mode="r+")
+    except (FileNotFoundError, ValueError) as error:
+        raise StoreError(f"no feature store at {path}. Run: matchkit extract") from error
+    attribute: Any = group.attrs.get(ATTRIBUTE)
+    if not isinstance(attribute, dict):
+        raise StoreError(f"{path} is a zarr group but not a feature store: attribute '{ATTRIBUTE}' is missing")
+    if attribute.get("format") != FORMAT:
+        raise StoreError(f"{path} has store format {attribute.get('format')}; this version reads format {FORMAT}")
+    spec = FeatureSpec.from_json(attribute["spec"])
+    if spec.digest() != attribute["digest"]:
+        raise StoreError(f"{path}: the spec and its digest {attribute['digest']} disagree; the attributes were edited")
+    return group, spec, list(attribute["ids"])
+
+
+def layer_array(group: zarr.Group, layer: str) -> zarr.Array[Any]:
+    """The array of one layer; every chunk is written, also one of zeros."""
+    array = group[layer]
+    if not isinstance(array, zarr.Array):
+        raise StoreError(f"'{layer}' in {group.store_path} is not an array")
+    return array.with_config({"write_empty_chunks": True})
+
+
+def shard_file(path: Path, layer: str, row: int) -> Path:
+    """The file that holds one image's maps of one layer."""
+    return path / layer / f"c.{row}.0.0.0.0"

@@ -1,0 +1,8 @@
+"""Descriptors to matches to numbers: matchers, predictions, PCK under a stated protocol, reports.
+
+A matcher's entry is a class with a frozen dataclass `Params`, built as `Class(params)`.
+"""
+
+from matchkit.core.registry import Registry
+
+MATCHERS = Registry("matcher", {"nearest": "matchkit.evaluate.matchers:Nearest"})

@@ -1,0 +1,1 @@
+"""Images in, feature maps out: datasets, image decoding, frozen backbones, and the run over them."""

@@ -1,0 +1,81 @@
+"""The arithmetic of DDIM inversion: the noise schedule, the levels a trajectory visits, and the trajectory itself.
+
+Source: Diffusion Hyperfeatures (Luo et al., NeurIPS 2023) §2 of its re-implementation notes. Levels are train
+timesteps 0..999; -1 is the clean latent, whose cumulative alpha is 1.
+"""
+
+from collections.abc import Callable, Iterator
+
+import torch
+from jaxtyping import Float
+
+from matchkit.core.errors import ConfigError
+
+CLEAN = -1
+Latent = Float[torch.Tensor, "..."]
+Alpha = Float[torch.Tensor, ""]
+
+
+def cumulative_alphas(*, beta_start: float, beta_end: float, steps: int) -> Float[torch.Tensor, " _"]:
+    """The cumulative alphas of Stable Diffusion's `scaled_linear` schedule in fp32, one a train timestep."""
+    betas = torch.linspace(beta_start**0.5, beta_end**0.5, steps, dtype=torch.float32) ** 2
+    return torch.cumprod(1 - betas, dim=0)
+
+
+def levels(steps: int, *, train_steps: int = 1000) -> list[int]:
+    """The ascending levels of a trajectory of `steps` transitions: 0, r, 2r, ... with r = floor(train_steps / steps).
+
+    There is no offset of 1, unlike in Stable Diffusion's own pipelines.
+
+    Example:
+        >>> levels(50)[:3], levels(50)[-1], levels(1)
+        ([0, 20, 40], 980, [0])
+    """
+    if not 1 <= steps <= train_steps:
+        raise ConfigError(f"steps must lie in 1..{train_steps}, not {steps}")
+    return [index * (train_steps // steps) for index in range(steps)]
+
+
+def inversion_timestep(key: int, *, steps: int) -> int:
+    """The level at which an inversion of `steps` calls the network for save key `key`.
+
+    Keys count generation steps: 0 is the noisiest call, `steps - 1` the call on the clean latent.
+
+    Example:
+        >>> [inversion_timestep(key, steps=50) for key in (49, 45, 40, 0)]
+        [-1, 60, 160, 960]
+    """
+    if not 0 <= key < steps:
+        raise ConfigError(f"keys must lie in 0..{steps - 1} for steps {steps}, not {key}")
+    return [CLEAN, *levels(steps)][steps - 1 - key]
+
+
+def ddim_step(x: Latent, noise: Latent, *, alpha: Alpha, alpha_next: Alpha) -> Latent:
+    """One deterministic DDIM update (eta = 0) from cumulative alpha `alpha` to `alpha_next`, in either direction.
+
+    The order of the operations is the published one, in fp32: along fifty calls a rounding grows a few hundredfold.
+    """
+    clean = (x - (1 - alpha).sqrt() * noise) / alpha.sqrt()
+    return alpha_next.sqrt() * clean + (1 - alpha_next).sqrt() * noise
+
+
+def invert(
+    x: Latent,
+    predict_noise: Callable[[Latent, int], Latent],
+    *,
+    alphas: Float[torch.Tensor, " _"],
+    steps: int,
+    last: int,
+) -> Iterator[tuple[int, Latent]]:
+    """Inverts a clean latent and yields (timestep, latent) of every call of the network, from -1 up to `last`.
+
+    The state after the last call is never needed, and neither are the calls beyond `last`.
+    """
+    timestep, alpha = CLEAN, torch.ones((), dtype=alphas.dtype, device=alphas.device)
+    for following in levels(steps, train_steps=len(alphas)):
+        yield timestep, x
+        noise = predict_noise(x, timestep)
+        if timestep >= last:
+            return
+        x = ddim_step(x, noise, alpha=alpha, alpha_next=alphas[following])
+        timestep, alpha = following, alphas[following]

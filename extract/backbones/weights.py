@@ -1,0 +1,119 @@
+"""Where weights come from: the embedded default, a folder, or a hub id; and the checksum that names them.
+
+Only safetensors are read. A pickle is never opened, whoever made it.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.resources import as_file, files
+from pathlib import Path
+from typing import TypeVar, cast
+
+import torch
+from diffusers import ModelMixin
+from huggingface_hub import snapshot_download
+from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+from matchkit.core.errors import WeightsError
+
+EMBEDDED = "tiny"
+"""The weights that ship with the package: a small pipeline trained on rendered toy objects."""
+
+CONFIGURATION = ("*.json", "*.txt")
+Network = TypeVar("Network", bound=ModelMixin)
+
+
+def locate(weights: str, *, embedded: str, marker: str, parts: Sequence[str]) -> Path:
+    """The local folder of some weights, downloaded first where `weights` is a hub id.
+
+    Args:
+        weights: `tiny` for the embedded default, a folder, or a hub id such as `facebook/dinov2-base`.
+        embedded: the folder of the embedded default below `tiny/weights`.
+        marker: the file that such a folder must hold, e.g. `model_index.json`.
+        parts: the sub-folders that are read, `.` for the folder itself.
+
+    Raises:
+        WeightsError: no such folder, not weights of this kind, pickles only, or the hub cannot be reached.
+    """
+    if weights == EMBEDDED:
+        with as_file(files("matchkit.extract.backbones.tiny") / "weights" / embedded) as folder:
+            return _checked(folder, marker=marker, parts=parts)
+    folder = Path(weights).expanduser()
+    if folder.is_dir():
+        return _checked(folder, marker=marker, parts=parts)
+    if folder.exists() or weights.startswith((".", "/", "~")) or weights.count("/") != 1:
+        raise WeightsError(f"no weights at {weights}: give a folder, a hub id, or '{EMBEDDED}' for the embedded ones")
+    return _checked(_download(weights, parts=parts), marker=marker, parts=parts)
+
+
+def _download(hub_id: str, *, parts: Sequence[str]) -> Path:
+    patterns = [os.path.normpath(f"{part}/*.safetensors") for part in parts]
+    try:
+        return Path(snapshot_download(hub_id, allow_patterns=[*patterns, *CONFIGURATION, "tokenizer/*"]))
+    except (HfHubHTTPError, LocalEntryNotFoundError, HFValidationError, OSError) as error:
+        reason = str(error).strip().partition("\n")[0]
+        raise WeightsError(
+            f"weights '{hub_id}' are neither a folder here nor to be had from the hub ({reason}). "
+            "Give a folder with --weights DIR"
+        ) from error
+
+
+def _checked(folder: Path, *, marker: str, parts: Sequence[str]) -> Path:
+    if not (folder / marker).is_file():
+        raise WeightsError(f"{folder} does not hold weights of this kind: {marker} is missing")
+    for part in parts:
+        if not list((folder / part).glob("*.safetensors")):
+            pickled = any((folder / part).glob("*.bin")) or any((folder / part).glob("*.ckpt"))
+            kind = "only pickles, which are never opened: convert them to safetensors" if pickled else "no weights"
+            raise WeightsError(f"{folder / part} holds {kind}")
+    return folder
+
+
+def checksum(folder: Path, *, parts: Sequence[str]) -> str:
+    """`sha256:` and 16 digits over the names and bytes of the safetensors and configurations of `parts`."""
+    digest = hashlib.sha256()
+    for part in parts:
+        for path in sorted((folder / part).glob("*.safetensors")) + sorted((folder / part).glob("config.json")):
+            digest.update(f"{part}/{path.name}".encode())
+            with path.open("rb") as file:
+                digest.update(hashlib.file_digest(file, "sha256").digest())
+    return f"sha256:{digest.hexdigest()[:16]}"
+
+
+@dataclass(frozen=True, slots=True)
+class Schedule:
+    """The `scaled_linear` noise schedule of a pipeline: first and last beta and the number of train timesteps."""
+
+    start: float
+    end: float
+    steps: int
+
+
+def epsilon_schedule(folder: Path) -> Schedule:
+    """The noise schedule of a pipeline that predicts epsilon on Stable Diffusion's `scaled_linear` betas.
+
+    Raises:
+        WeightsError: the scheduler's configuration is absent or broken, or the pipeline predicts something else.
+    """
+    path = folder / "scheduler" / "scheduler_config.json"
+    try:
+        config = json.loads(path.read_text())
+        schedule = Schedule(config["beta_start"], config["beta_end"], config["num_train_timesteps"])
+        kind = config["beta_schedule"]
+    except (OSError, ValueError, KeyError) as error:
+        raise WeightsError(f"{path} is not a scheduler's configuration: {error}") from error
+    prediction = config.get("prediction_type", "epsilon")
+    if (kind, prediction) != ("scaled_linear", "epsilon"):
+        raise WeightsError(f"{path}: a pipeline of {kind} betas that predicts {prediction} cannot be inverted here")
+    return schedule
+
+
+def random_copy(network: Network, *, seed: int) -> Network:
+    """A network of the same configuration with weights drawn anew: the control for what training was worth."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        copy = type(network).from_config(network.config)
+    return cast("Network", copy)

@@ -1,0 +1,123 @@
+"""Your own images: a folder of photographs and, if you like, a `pairs.csv` that says which belong together.
+
+`pairs.csv` has the columns `source,target` and, for keypoints, one row a keypoint with
+`source_x,source_y,target_x,target_y` (original pixels, pixel centres at integers), optionally `keypoint` (its name)
+and `split` (default `test`). Images are named by their path below the folder without the ending, e.g. `cats/tom`.
+"""
+
+import csv
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from itertools import groupby
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+from matchkit.core.errors import DatasetError
+from matchkit.core.records import ImageRecord, Pair
+
+ENDINGS = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"}
+COORDINATES = ("source_x", "source_y", "target_x", "target_y")
+Row = dict[str, str]
+
+
+def open_folder(root: Path) -> "Folder":
+    """Opens a folder of images."""
+    return Folder(root)
+
+
+class Folder:
+    """The images below a folder and the pairs of its `pairs.csv`.
+
+    Raises:
+        DatasetError: no such folder, or no image in it.
+    """
+
+    name = "folder"
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        if not root.is_dir():
+            raise DatasetError(f"{root} is not a folder. Give your images' folder with --root DIR")
+
+    @cached_property
+    def images(self) -> Mapping[str, ImageRecord]:
+        """Every image by its path below the folder without the ending, sorted."""
+        records: dict[str, ImageRecord] = {}
+        for path in sorted(self.root.rglob("*")):
+            if path.suffix.lower() not in ENDINGS:
+                continue
+            name = path.relative_to(self.root).with_suffix("").as_posix()
+            if name in records:
+                raise DatasetError(f"{path} and {records[name].path} have one name; rename one of them")
+            records[name] = ImageRecord(id=name, path=path, size=_size(path))
+        if not records:
+            raise DatasetError(f"no image in {self.root} (looked for {', '.join(sorted(ENDINGS))})")
+        return records
+
+    @property
+    def splits(self) -> tuple[str, ...]:
+        """The splits that `pairs.csv` names."""
+        return tuple(sorted({_split(row) for row in self._rows}))
+
+    def pairs(self, split: str) -> Sequence[Pair]:
+        """The pairs of a split, in the order of `pairs.csv`.
+
+        Raises:
+            DatasetError: no `pairs.csv`, no pair in the split, or a row that does not fit.
+        """
+        rows = [row for row in self._rows if _split(row) == split]
+        if not rows:
+            raise DatasetError(f"{self.root / 'pairs.csv'} has no pair in split '{split}'")
+        groups = groupby(rows, key=lambda row: (row["source"], row["target"]))
+        return [self._pair(n, source, target, list(group)) for n, ((source, target), group) in enumerate(groups)]
+
+    def _pair(self, number: int, source: str, target: str, rows: list[Row]) -> Pair:
+        for image in (source, target):
+            if image not in self.images:
+                raise DatasetError(f"{self.root / 'pairs.csv'}: no image '{image}' in {self.root}")
+        points = np.asarray([self._coordinates(row) for row in rows if row.get("source_x")], np.float32).reshape(-1, 4)
+        for image, columns in ((source, points[:, :2]), (target, points[:, 2:])):
+            if (columns < 0).any() or (columns > np.asarray(self.images[image].size)).any():
+                raise DatasetError(f"{self.root / 'pairs.csv'}: a keypoint of '{image}' lies outside it")
+        return Pair(
+            id=f"{number:06d}-{source}-{target}",
+            source=source,
+            target=target,
+            category="",
+            source_points=points[:, :2],
+            target_points=points[:, 2:],
+            keypoint_ids=tuple(row.get("keypoint") or str(n) for n, row in enumerate(rows[: len(points)])),
+        )
+
+    def _coordinates(self, row: Row) -> list[float]:
+        try:
+            return [float(row[column]) for column in COORDINATES]
+        except (KeyError, TypeError, ValueError) as error:
+            raise DatasetError(
+                f"{self.root / 'pairs.csv'}: row {row}: needs numbers in {', '.join(COORDINATES)}"
+            ) from error
+
+    @cached_property
+    def _rows(self) -> list[Row]:
+        path = self.root / "pairs.csv"
+        if not path.exists():
+            raise DatasetError(f"{path} is missing: it says which images belong together")
+        with path.open(newline="") as file:
+            rows = list(csv.DictReader(file))
+        if not rows or not {"source", "target"} <= rows[0].keys():
+            raise DatasetError(f"{path} needs the columns source,target and at least one row")
+        return rows
+
+
+def _split(row: Row) -> str:
+    return row.get("split") or "test"
+
+
+def _size(path: Path) -> tuple[int, int]:
+    try:
+        with Image.open(path) as image:
+            return image.size
+    except (OSError, UnidentifiedImageError) as error:
+        raise DatasetError(f"{path} is not a readable image: {error}") from error

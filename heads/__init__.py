@@ -1,0 +1,16 @@
+"""Heads: feature maps to descriptors. One file each, one line each in the table.
+
+An entry is a class with a frozen dataclass `Params`, built as `Class(params, spec=spec)` from the `FeatureSpec` of the
+features it will see. A head with parameters to learn is a `TrainableHead`; one that only chooses is fitted by choosing.
+"""
+
+from matchkit.core.registry import Registry
+
+HEADS = Registry(
+    "head",
+    {
+        "raw-layer": "matchkit.heads.identity:RawLayer",
+        "concatenate": "matchkit.heads.identity:Concatenate",
+        "aggregator": "matchkit.heads.aggregator:Aggregator",
+    },
+)

@@ -1,0 +1,194 @@
+"""Fitting a head: gradient steps on batches of pairs, seeded, resumable, best and last kept."""
+
+import hashlib
+import json
+import logging
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from tqdm import tqdm
+
+from matchkit.core.errors import ConfigError
+from matchkit.core.interfaces import Head, PairBatch, TrainableHead
+from matchkit.core.spec import FeatureSpec
+from matchkit.heads.identity import RawLayer
+from matchkit.heads.weights import HeadWeights, keep
+
+log = logging.getLogger(__name__)
+Validate = Callable[[Head], float]
+Batches = Callable[[int], Iterator[PairBatch]]
+
+
+@dataclass(frozen=True, slots=True)
+class FitParams:
+    """How a head is fitted; the defaults are those of the published aggregator.
+
+    Attributes:
+        steps: gradient steps.
+        pairs: pairs a step.
+        lr: AdamW's learning rate, constant.
+        weight_decay: AdamW's.
+        validate_every: steps between validations; the last step is always validated.
+        points: how keypoints become cells: `centre` honours pixel centres, `corner` is the published x * cells / width.
+        order_seed: of the order of the pairs.
+    """
+
+    steps: int = 5000
+    pairs: int = 1
+    lr: float = 1e-3
+    weight_decay: float = 0.0
+    validate_every: int = 1000
+    points: Literal["centre", "corner"] = "centre"
+    order_seed: int = 0
+
+    def __post_init__(self) -> None:
+        if min(self.steps, self.pairs, self.validate_every) < 1:
+            raise ConfigError("steps, pairs and validate_every must be at least 1")
+
+
+@dataclass(frozen=True, slots=True)
+class FitFiles:
+    """Where a fit leaves its files: `best` is what scoring uses; `last` and `checkpoint` let it go on."""
+
+    best: Path
+
+    @property
+    def last(self) -> Path:
+        """The weights after the last step."""
+        return self.best.with_name(f"{self.best.stem}.last.safetensors")
+
+    @property
+    def checkpoint(self) -> Path:
+        """The state from which an interrupted fit resumes; gone when the fit is complete."""
+        return self.best.with_name(f"{self.best.stem}.checkpoint.pt")
+
+    @property
+    def history(self) -> Path:
+        """A JSON line a validation: step, mean loss since the last one, validation score."""
+        return self.best.with_name(f"{self.best.stem}.history.jsonl")
+
+
+def choose_layer(head: RawLayer, validate: Validate) -> tuple[RawLayer, float]:
+    """The best of a raw layer's candidates on the validation pairs, with its score; the first one in a tie."""
+    candidates = head.candidates()
+    scores = [validate(candidate) for candidate in tqdm(candidates, desc="layers", unit="layer", disable=None)]
+    best = max(range(len(scores)), key=scores.__getitem__)
+    return candidates[best], scores[best]
+
+
+class Fit:
+    """One fit of a trainable head; `run` starts it or takes it up where it stopped.
+
+    Args:
+        head: freshly built.
+        name: in the table of heads.
+        spec: of the features it is fitted on.
+        params: how it is fitted.
+        files: where its files go.
+        about: what else identifies the fit (dataset, split, ...); a checkpoint of another fit is not taken up.
+    """
+
+    def __init__(
+        self,
+        head: TrainableHead,
+        name: str,
+        *,
+        spec: FeatureSpec,
+        params: FitParams,
+        files: FitFiles,
+        about: Mapping[str, Any],
+    ) -> None:
+        self._head = head
+        self._name = name
+        self._spec = spec
+        self._params = params
+        self._files = files
+        self._about = {**about, **asdict(params)}
+        self._optimiser = torch.optim.AdamW(
+            list(head.parameter_groups()), lr=params.lr, weight_decay=params.weight_decay
+        )
+        self._losses: list[float] = []
+        self._history: list[dict[str, float]] = []
+        self._best = float("-inf")
+
+    @property
+    def identity(self) -> str:
+        """Digest of the head's configuration, the features' spec and the fit's parameters."""
+        everything = {"head": self._head.config(), "spec": self._spec.digest(), "fit": self._about}
+        return hashlib.sha256(json.dumps(everything, sort_keys=True).encode()).hexdigest()[:12]
+
+    def run(self, batches: Batches, validate: Validate) -> float:
+        """Fits the head and returns the best validation score; `batches(n)` yields batches from number n on."""
+        start = self._resume()
+        self._files.best.parent.mkdir(parents=True, exist_ok=True)
+        progress = tqdm(total=self._params.steps, initial=start, desc=self._name, unit="step", disable=None)
+        with progress:
+            if start < self._params.steps:
+                for step, batch in zip(range(start + 1, self._params.steps + 1), batches(start), strict=False):
+                    self._losses.append(self._step(batch))
+                    progress.update()
+                    if step % self._params.validate_every == 0 or step == self._params.steps:
+                        self._validate(step, validate(self._head), progress)
+        self._files.checkpoint.unlink(missing_ok=True)
+        return self._best
+
+    def _step(self, batch: PairBatch) -> float:
+        loss = self._head.loss(batch)["total"]
+        self._optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        self._optimiser.step()
+        return float(loss.detach())
+
+    def _validate(self, step: int, score: float, progress: "tqdm[Any]") -> None:
+        loss = sum(self._losses) / len(self._losses)
+        self._losses.clear()
+        progress.set_postfix(loss=f"{loss:.3f}", validation=f"{score:.1f}")
+        self._history.append({"step": step, "loss": round(loss, 6), "validation": round(score, 4)})
+        self._files.history.write_text("".join(json.dumps(line) + "\n" for line in self._history))
+        weights = self._weights(step, score)
+        if score > self._best:
+            self._best = score
+            weights.save(self._files.best)
+        weights.save(self._files.last)
+        self._save_checkpoint(step)
+
+    def _weights(self, step: int, score: float) -> HeadWeights:
+        about = {**self._about, "identity": self.identity, "step": step, "validation": round(score, 4)}
+        return keep(self._head, self._name, spec=self._spec, fit=about)
+
+    def _save_checkpoint(self, step: int) -> None:
+        state = {
+            "identity": self.identity,
+            "step": step,
+            "best": self._best,
+            "history": self._history,
+            "head": self._head.state_dict(),
+            "optimiser": self._optimiser.state_dict(),
+        }
+        temporary = self._files.checkpoint.with_suffix(".tmp")
+        torch.save(state, temporary)
+        temporary.replace(self._files.checkpoint)
+
+    def _resume(self) -> int:
+        """Takes up an interrupted fit of the same identity and returns its step; 0 starts afresh."""
+        if self._files.checkpoint.exists():
+            state = torch.load(self._files.checkpoint, weights_only=True, map_location="cpu")
+            if state["identity"] == self.identity:
+                self._head.load_state_dict(state["head"])
+                self._optimiser.load_state_dict(state["optimiser"])
+                self._best, self._history = state["best"], state["history"]
+                log.info("resuming %s at step %d", self._name, state["step"])
+                return int(state["step"])
+        return 0
+
+    def completed(self) -> float | None:
+        """The best validation score of a fit of this identity that has run to its end, or None."""
+        if not (self._files.last.exists() and self._files.best.exists()):
+            return None
+        best, last = HeadWeights.load(self._files.best).fit, HeadWeights.load(self._files.last).fit
+        if not best.get("identity") == last.get("identity") == self.identity or last["step"] != self._params.steps:
+            return None
+        return float(best["validation"])

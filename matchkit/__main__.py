@@ -1,0 +1,5 @@
+"""`python -m matchkit` is `matchkit`."""
+
+from matchkit.cli import main
+
+main()

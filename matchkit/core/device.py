@@ -1,0 +1,29 @@
+"""The device that torch computes on."""
+
+import logging
+from typing import Literal
+
+import torch
+
+from matchkit.core.errors import DeviceError
+
+DeviceName = Literal["auto", "cpu", "cuda", "mps"]
+log = logging.getLogger(__name__)
+
+
+def choose_device(name: str) -> torch.device:
+    """The device called `name`; `auto` takes CUDA, then Apple's MPS, then the CPU, and logs which.
+
+    Raises:
+        DeviceError: the device asked for is not there. There is no silent fall-back.
+    """
+    present = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    if name == "auto":
+        name = next(kind for kind, there in present.items() if there)
+        log.info("computing on %s", name)
+    kind = name.partition(":")[0]
+    if not present.get(kind, False):
+        raise DeviceError(
+            f"--device {name}: no such device here. Use --device cpu, or --device auto to take what is there"
+        )
+    return torch.device(name)

@@ -1,0 +1,122 @@
+"""The protocols by which the rooms meet. A class stands in its room; what it must be able to do stands here.
+
+Shape letters: b batch, t timesteps, c channels, d descriptor width, h w input pixels, gh gw grid cells, n keypoints.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+
+from matchkit.core.spec import FeatureSpec
+
+Maps = Mapping[str, Float[torch.Tensor, "..."]]
+"""Feature maps by layer name: (t,c,gh,gw) of one image, or (b,t,c,gh,gw) of a batch."""
+
+
+@runtime_checkable
+class Backbone(Protocol):
+    """Images in, feature maps out. It normalises for itself, and its noise never depends on the batch."""
+
+    @property
+    def spec(self) -> FeatureSpec:
+        """All that makes these features what they are."""
+        ...
+
+    def __call__(
+        self, images: Float[torch.Tensor, "b 3 h w"], ids: Sequence[str]
+    ) -> dict[str, Float[torch.Tensor, "b t c gh gw"]]:
+        """The maps of images in [0, 1]; the ids seed whatever is drawn at random."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class PairBatch:
+    """Some pairs with their maps, as a head trains on them.
+
+    Every image of the batch stands once in `maps`, however many pairs share it; a pair points at its two rows.
+
+    Attributes:
+        maps: {layer: (b,t,c,gh,gw)} of the b distinct images.
+        source, target: the rows in `maps` of each pair's images.
+        source_cells, target_cells: for each pair the flat row-major cells of its n keypoints on `grid`.
+        grid: (height, width) of the head's descriptor map, in cells.
+    """
+
+    maps: Maps
+    source: tuple[int, ...]
+    target: tuple[int, ...]
+    source_cells: tuple[Int[torch.Tensor, " _"], ...]
+    target_cells: tuple[Int[torch.Tensor, " _"], ...]
+    grid: tuple[int, int]
+
+
+class Head(Protocol):
+    """Feature maps to descriptors."""
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """(height, width) of the descriptor map, in cells."""
+        ...
+
+    @property
+    def layers(self) -> tuple[str, ...]:
+        """The layers it reads."""
+        ...
+
+    @property
+    def timesteps(self) -> tuple[int, ...]:
+        """The timesteps it reads, in the order of the axis t of the maps it takes."""
+        ...
+
+    def describe(self, maps: Maps) -> Float[torch.Tensor, "b d gh gw"]:
+        """Descriptors of a batch of maps (b,t,c,gh,gw).
+
+        They are not normalised: a matcher samples first and normalises then, as the published code does.
+        """
+        ...
+
+    def config(self) -> dict[str, Any]:
+        """What to build an equal head from, as plain JSON data."""
+        ...
+
+
+@runtime_checkable
+class TrainableHead(Head, Protocol):
+    """A head whose parameters are fitted by gradient steps on batches of pairs."""
+
+    def loss(self, batch: PairBatch) -> dict[str, Float[torch.Tensor, ""]]:
+        """The terms of the loss by name; `total` is what is minimised."""
+        ...
+
+    def parameter_groups(self) -> Iterator[dict[str, Any]]:
+        """Parameter groups for the optimiser."""
+        ...
+
+    def state_dict(self) -> dict[str, Any]:
+        """The parameters by the names of the published weights."""
+        ...
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> object:
+        """Takes the parameters back, strictly."""
+        ...
+
+    def to(self, device: torch.device) -> object:
+        """Moves the parameters to a device."""
+        ...
+
+
+class Matcher(Protocol):
+    """Where in the target lie the source's keypoints?"""
+
+    def match(
+        self,
+        source: Float[torch.Tensor, "d gh gw"],
+        target: Float[torch.Tensor, "d gh gw"],
+        points: Float[np.ndarray, "n 2"],
+    ) -> Float[np.ndarray, "n 2"]:
+        """Takes (x, y) keypoints of the source's grid frame to points of the target's grid frame."""
+        ...

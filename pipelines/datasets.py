@@ -1,0 +1,83 @@
+"""Makes the toy dataset: rendered objects in an SPair-71k tree."""
+
+import logging
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields
+from functools import partial
+from pathlib import Path
+from typing import Literal
+
+from tqdm import tqdm
+
+from matchkit.core.errors import DatasetError
+from matchkit.core.params import build
+from matchkit.extract.datasets import open_dataset
+from matchkit.extract.datasets.toy import ToySizes, make_toy
+from matchkit.pipelines.settings import told
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class ToyParams:
+    """What the toy dataset is made of: its seed, looks, the images' edge in pixels, images and pairs a split."""
+
+    seed: int = 0
+    style: Literal["calm", "hard"] = "calm"
+    size: int = 128
+    train_images: int = 1000
+    val_images: int = 150
+    test_images: int = 250
+    train_pairs: int = 4000
+    val_pairs: int = 500
+    test_pairs: int = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class DatasetCounts:
+    """A dataset on the disk: its folder, images, and pairs a split."""
+
+    root: Path
+    images: int
+    pairs: dict[str, int]
+
+
+def make(root: Path, settings: Sequence[str] = (), *, replace: bool = False) -> DatasetCounts:
+    """Renders the toy dataset into `root`; one of the same settings is kept, another one only gives way on `replace`.
+
+    Raises:
+        DatasetError: `root` holds something else, or the renderer is not installed.
+    """
+    asked = told("datasets", "toy", settings)
+    params = build(ToyParams, asked.values, where=asked.where)
+    sizes = ToySizes(**{field.name: getattr(params, field.name) for field in fields(ToySizes)})
+    render = partial(make_toy, seed=params.seed, sizes=sizes, style=params.style, size=params.size)
+    try:
+        _with_progress(render, root)
+    except DatasetError:
+        if not (replace and (root / "toy.json").is_file()):
+            raise
+        # the new one first: should it fail, the old one is still there
+        beside = root.with_name(f".{root.name}.new")
+        _with_progress(render, beside)
+        shutil.rmtree(root)
+        beside.rename(root)
+    return count("toy", root)
+
+
+def _with_progress(render: Callable[..., None], root: Path) -> None:
+    with tqdm(desc="render", unit="image", disable=None) as progress:
+
+        def show(done: int, total: int) -> None:
+            progress.total = total
+            progress.update(done - progress.n)
+
+        render(root, progress=show)
+
+
+def count(dataset: str, root: Path | None = None) -> DatasetCounts:
+    """Opens a dataset and reads every annotation of it."""
+    data = open_dataset(dataset, root)
+    pairs = {split: len(data.pairs(split)) for split in data.splits}
+    return DatasetCounts(root or Path("data") / dataset, len(data.images), pairs)

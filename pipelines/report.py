@@ -1,0 +1,93 @@
+"""Stage report: every report of a dataset in one table and one plot."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import matplotlib as mpl
+from matplotlib.figure import Figure
+
+from matchkit.core.errors import MatchkitError
+from matchkit.core.params import build
+from matchkit.evaluate.protocol import Average, Reference
+from matchkit.evaluate.report import Report, category_table, counts_line, summary_table
+from matchkit.pipelines.settings import told
+
+SUMMARY = Path("reports/summary.md")
+
+
+@dataclass(frozen=True, slots=True)
+class ReportParams:
+    """What the summary shows.
+
+    Attributes:
+        reference: the reference length of its table.
+        average: over what its table averages.
+        methods: the rows' order by name; those that are not named follow in alphabetical order.
+    """
+
+    reference: Reference = "box"
+    average: Average = "keypoint"
+    methods: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """The summary as text, and the file that holds it."""
+
+    path: Path
+    text: str
+
+
+def report(settings: Sequence[str] = (), *, folder: Path = SUMMARY.parent) -> Summary:
+    """Writes `summary.md` over the reports of every dataset in `folder`, and a plot `<dataset>/pck.svg` of each.
+
+    Raises:
+        MatchkitError: there is no report.
+    """
+    asked = told("report", None, settings)
+    params = build(ReportParams, asked.values, where=asked.where)
+    datasets = sorted({path.parent for path in folder.glob("*/*.json")})
+    if not datasets:
+        raise MatchkitError(f"no reports in {folder}. Run: matchkit evaluate")
+    parts = ["# Summary"]
+    for dataset in datasets:
+        reports = {name: Report.load(dataset / f"{name}.json") for name in _order(dataset, params.methods)}
+        parts.append(_section(dataset.name, reports, params))
+        _plot(reports, dataset / "pck.svg", params)
+    path = folder / SUMMARY.name
+    text = "\n\n".join(parts) + "\n"
+    path.write_text(text)
+    return Summary(path, text)
+
+
+def _order(dataset: Path, methods: Sequence[str]) -> list[str]:
+    present = sorted(path.stem for path in dataset.glob("*.json"))
+    return [name for name in methods if name in present] + [name for name in present if name not in methods]
+
+
+def _section(name: str, reports: Mapping[str, Report], params: ReportParams) -> str:
+    alphas = list(next(iter(reports.values())).scores[params.reference][params.average])
+    middle = alphas[len(alphas) // 2]
+    return "\n\n".join(
+        [
+            f"## {name}",
+            f"{counts_line(list(reports.values()))}. PCK in percent, reference: {params.reference}, "
+            f"average: {params.average}, in original pixels.",
+            summary_table(reports, reference=params.reference, average=params.average),
+            category_table(reports, reference=params.reference, alpha=middle),
+        ]
+    )
+
+
+def _plot(reports: Mapping[str, Report], path: Path, params: ReportParams) -> None:
+    """PCK over alpha, one line a method. The same reports give the same bytes."""
+    figure = Figure(figsize=(6, 4), layout="constrained")
+    axes = figure.add_subplot()
+    for name, entry in reports.items():
+        scores = entry.scores[params.reference][params.average]
+        axes.plot([float(alpha) for alpha in scores], list(scores.values()), marker="o", label=name)
+    axes.set(xlabel="alpha", ylabel=f"PCK (%), {params.reference}, a {params.average}", ylim=(0, None))
+    axes.legend()
+    with mpl.rc_context({"svg.hashsalt": "matchkit"}):
+        figure.savefig(path, metadata={"Date": None})
