@@ -4,6 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 # the rooms at the repository's root must not shadow installed packages of the same names
 export PYTHONSAFEPATH := 1
+export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .PHONY: demo test lint
 demo: $(VENV)/installed  ## render the toy dataset, extract, fit, match, score: ends in the summary table

@@ -8,6 +8,8 @@
 Channels last: a keypoint's descriptor is contiguous. Any zarr v3 reader opens it; `docs/store-format.md` has the bytes.
 """
 
+import os
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -23,15 +25,30 @@ ATTRIBUTE = "matchkit"
 DTYPES: dict[str, np.dtype[Any]] = {"fp16": np.dtype(np.float16), "fp32": np.dtype(np.float32)}
 
 
-def create(path: Path, spec: FeatureSpec, ids: Sequence[str]) -> zarr.Group:
-    """Lays out an empty store with a row for each id, in this order."""
-    group = zarr.create_group(path, zarr_format=3)
+def create(path: Path, spec: FeatureSpec, ids: Sequence[str]) -> None:
+    """Lays out an empty store with a row for each id, in this order; it appears at `path` whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name(f".{path.name}.new")
+    if beside.exists():  # what a kill left behind
+        shutil.rmtree(beside)
+    group = zarr.create_group(beside, zarr_format=3, attributes={ATTRIBUTE: describe(spec, ids)})
     for layer in spec.layers:
         _create_layer(group, spec, layer, rows=len(ids))
     group.create_group("ledger")
-    # last: a group without this attribute was cut short and is laid out again
-    group.attrs[ATTRIBUTE] = describe(spec, ids)
-    return group
+    for file in beside.rglob("zarr.json"):
+        sync(file)
+    beside.replace(path)
+    sync(path)
+
+
+def sync(path: Path) -> None:
+    """Sees to it that a file, or a folder's list of names, and its own name are on the disk."""
+    for place in (path, path.parent):
+        descriptor = os.open(place, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
 
 def describe(spec: FeatureSpec, ids: Sequence[str]) -> dict[str, Any]:
@@ -70,7 +87,7 @@ def open_group(path: Path) -> tuple[zarr.Group, FeatureSpec, list[str]]:
     """
     try:
         group = zarr.open_group(path, mode="r+")
-    except (FileNotFoundError, ValueError) as error:
+    except (OSError, ValueError) as error:
         raise StoreError(f"no feature store at {path}. Run: matchkit extract") from error
     attribute: Any = group.attrs.get(ATTRIBUTE)
     if not isinstance(attribute, dict):
@@ -85,10 +102,17 @@ def open_group(path: Path) -> tuple[zarr.Group, FeatureSpec, list[str]]:
 
 def layer_array(group: zarr.Group, layer: str) -> zarr.Array[Any]:
     """The array of one layer; every chunk is written, also one of zeros."""
-    array = group[layer]
+    array = group.get(layer)
     if not isinstance(array, zarr.Array):
-        raise StoreError(f"'{layer}' in {group.store_path} is not an array")
+        raise StoreError(f"{group.store_path} has no array of layer '{layer}': the store is damaged. Extract it anew")
     return array.with_config({"write_empty_chunks": True})
+
+
+def shard_bytes(spec: FeatureSpec, layer: str) -> int:
+    """The size of every shard file of a layer: its chunks, an index of 16 bytes a chunk, and the index's checksum."""
+    described = spec.layer(layer)
+    chunk = described.channels * described.grid[0] * described.grid[1] * DTYPES[spec.dtype].itemsize
+    return len(spec.timesteps) * (chunk + 16) + 4
 
 
 def shard_file(path: Path, layer: str, row: int) -> Path:

@@ -15,6 +15,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+BLOCK = 4096
+"""Bytes read at a time when the journal's end is looked at."""
+
 
 @dataclass(frozen=True, slots=True)
 class Entry:
@@ -64,9 +67,9 @@ class Ledger:
     def _append(self, entry: Mapping[str, object]) -> None:
         line = json.dumps(entry, separators=(",", ":")).encode()
         with self._journal.open("ab") as file:
-            # a newline first if the last line was cut short, so that it cannot swallow this one
-            prefix = b"" if file.tell() == 0 or _ends_line(self._journal) else b"\n"
-            file.write(prefix + line + b"\n")
+            # a line that was cut short is no line, and must neither swallow this one nor be completed by it
+            file.truncate(_whole_lines(self._journal))
+            file.write(line + b"\n")
             file.flush()
             os.fdatasync(file.fileno())
 
@@ -84,7 +87,15 @@ class Ledger:
         return self._manifest
 
 
-def _ends_line(path: Path) -> bool:
+def _whole_lines(path: Path) -> int:
+    """The length in bytes of a file up to and with its last newline; reads only the end of it."""
     with path.open("rb") as file:
-        file.seek(-1, os.SEEK_END)
-        return file.read(1) == b"\n"
+        end = file.seek(0, os.SEEK_END)
+        while end > 0:
+            start = max(0, end - BLOCK)
+            file.seek(start)
+            found = file.read(end - start).rfind(b"\n")
+            if found >= 0:
+                return start + found + 1
+            end = start
+    return 0

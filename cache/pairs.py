@@ -8,11 +8,12 @@ from cachetools import LRUCache
 from jaxtyping import Shaped
 
 from matchkit.cache.store import FeatureStore
+from matchkit.core.errors import DatasetError
 from matchkit.core.geometry import Points, cell_index, place
 from matchkit.core.interfaces import PairBatch
 from matchkit.core.records import ImageRecord, Pair, Placement
 
-ImageMaps = dict[str, Shaped[torch.Tensor, "t c gh gw"]]
+ImageMaps = dict[str, Shaped[torch.Tensor, "t _ _ _"]]
 ToGrid = Callable[[Points, Placement, tuple[int, int]], Points]
 
 
@@ -35,7 +36,7 @@ class MapCache:
             self._held[image_id] = maps
         return maps
 
-    def batch(self, ids: Sequence[str]) -> ImageMaps:
+    def batch(self, ids: Sequence[str]) -> dict[str, Shaped[torch.Tensor, "b t _ _ _"]]:
         """The maps of some images as {layer: (b,t,c,gh,gw)}."""
         images = [self[image_id] for image_id in ids]
         return {layer: torch.stack([maps[layer] for maps in images]) for layer in self._layers}
@@ -57,6 +58,7 @@ class CachedPairs:
 
     Raises:
         StoreError: an image of the pairs is not complete in the store.
+        DatasetError: no pair has a keypoint.
     """
 
     def __init__(
@@ -73,6 +75,8 @@ class CachedPairs:
         self._images = images
         self._grid = grid
         self._to_grid = to_grid
+        if not self._pairs:
+            raise DatasetError("none of the pairs to be trained on has a keypoint")
         ids = sorted({image_id for pair in self._pairs for image_id in (pair.source, pair.target)})
         maps.store.require(ids, remedy="Run: matchkit extract")
 

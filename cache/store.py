@@ -1,10 +1,7 @@
 """The feature store: maps of images, complete or absent, under one spec."""
 
-import os
-import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import google_crc32c
 import numpy as np
@@ -17,7 +14,7 @@ from matchkit.cache.ledger import Entry, Ledger
 from matchkit.core.errors import StoreError
 from matchkit.core.spec import FeatureSpec
 
-ImageMaps = dict[str, Shaped[np.ndarray, "t c gh gw"]]
+ImageMaps = dict[str, Shaped[np.ndarray, "t _ _ _"]]
 
 
 class FeatureStore:
@@ -59,16 +56,13 @@ class FeatureStore:
             SpecMismatchError: the store that is there was made under another spec.
         """
         path = Path(path)
-        if (path / "zarr.json").exists() and not _cut_short(path):
+        ids = list(dict.fromkeys(ids))
+        if path.exists() and not (path.is_dir() and not any(path.iterdir())):
             store = cls.open(path, spec)
             store._add_rows(ids)
             return store
-        if path.exists() and any(path.iterdir()):
-            if not _cut_short(path):
-                raise StoreError(f"{path} holds something else than a feature store. Choose another --out")
-            shutil.rmtree(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        return cls(path, layout.create(path, spec, ids), spec, ids)
+        layout.create(path, spec, ids)
+        return cls.open(path, spec)
 
     def _add_rows(self, ids: Sequence[str]) -> None:
         new = [image_id for image_id in ids if image_id not in self._rows]
@@ -138,9 +132,22 @@ class FeatureStore:
         maps: ImageMaps = {}
         for layer in layers if layers is not None else self.layers:
             name = self.spec.layer(layer).name
-            values = np.asarray(self._arrays[name][row : row + 1])[0]
+            values = self._shard(name, row)
             maps[name] = (values if steps is None else values[steps]).transpose(0, 3, 1, 2)
         return maps
+
+    def _shard(self, layer: str, row: int) -> Shaped[np.ndarray, "t gh gw c"]:
+        """One image's maps of one layer as they lie on the disk."""
+        shard = layout.shard_file(self.path, layer, row)
+        damage = f"{shard} is damaged or gone. Run: matchkit cache verify --repair {self.path}"
+        # zarr takes a shard that is empty or not there for zeros
+        if not shard.exists() or shard.stat().st_size != layout.shard_bytes(self.spec, layer):
+            raise StoreError(damage)
+        try:
+            values: np.ndarray = np.asarray(self._arrays[layer][row : row + 1])[0]
+        except (ValueError, OSError) as error:
+            raise StoreError(damage) from error
+        return values
 
     def _steps(self, timesteps: Sequence[int] | None) -> list[int] | None:
         if timesteps is None:
@@ -153,7 +160,7 @@ class FeatureStore:
         return [self.timesteps.index(step) for step in timesteps]
 
     def write(
-        self, image_id: str, maps: Mapping[str, Shaped[torch.Tensor, "t c gh gw"]], *, image_crc32c: int = 0
+        self, image_id: str, maps: Mapping[str, Shaped[torch.Tensor, "t _ _ _"]], *, image_crc32c: int = 0
     ) -> None:
         """Writes the maps of one image, durably: when this returns, a power cut does not lose them.
 
@@ -176,7 +183,7 @@ class FeatureStore:
             self._arrays[layer.name][row : row + 1] = values[None]
             checksums[layer.name] = google_crc32c.value(values.tobytes())
         for layer in self.spec.layers:
-            _sync(layout.shard_file(self.path, layer.name, row))
+            layout.sync(layout.shard_file(self.path, layer.name, row))
         self._ledger.record(image_id, Entry(image_crc32c, checksums))
 
     def _at_rest(self, layer: str, maps: Mapping[str, torch.Tensor]) -> Shaped[np.ndarray, "t gh gw c"]:
@@ -198,39 +205,12 @@ class FeatureStore:
 
     def _intact(self, image_id: str) -> bool:
         row, checksums = self._rows[image_id], self._ledger.complete[image_id].layers
-        for layer in self.layers:
-            if not layout.shard_file(self.path, layer, row).exists():
-                return False
-            try:
-                values: Any = self._arrays[layer][row : row + 1]
-            except ValueError:  # the shard's own index does not check out
-                return False
-            if google_crc32c.value(np.ascontiguousarray(values).tobytes()) != checksums[layer]:
-                return False
-        return True
+        try:
+            found = {layer: google_crc32c.value(self._shard(layer, row).tobytes()) for layer in self.layers}
+        except StoreError:
+            return False
+        return found == checksums
 
     def withdraw(self, image_id: str) -> None:
         """Declares an image absent, so that the next extraction makes it again."""
         self._ledger.withdraw(image_id)
-
-
-def _cut_short(path: Path) -> bool:
-    """Whether a kill interrupted the laying-out: a zarr group or less, and not a single shard."""
-    names = {entry.name for entry in path.iterdir()} if path.is_dir() else set()
-    if not names or not (path / "zarr.json").exists():
-        return False
-    try:
-        attributes = zarr.open_group(path, mode="r").attrs
-    except (ValueError, FileNotFoundError):
-        return False
-    return layout.ATTRIBUTE not in attributes and not any(path.glob("*/c.*"))
-
-
-def _sync(path: Path) -> None:
-    """Sees to it that a file and its name are on the disk."""
-    for place in (path, path.parent):
-        descriptor = os.open(place, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)

@@ -48,11 +48,11 @@ class Predictions:
             MatchkitError: the file is missing or not of this form.
         """
         try:
-            with np.load(path, allow_pickle=False) as file:
+            with path.open("rb") as handle, np.load(handle, allow_pickle=False) as file:
                 offsets, points = file["offsets"], file["points"]
                 named = {str(name): points[offsets[row] : offsets[row + 1]] for row, name in enumerate(file["pairs"])}
                 return cls(named, json.loads(str(file["made_by"])))
         except FileNotFoundError as error:
             raise MatchkitError(f"no predictions at {path}. Run: matchkit match") from error
-        except (KeyError, ValueError, OSError, BadZipFile) as error:
+        except (KeyError, ValueError, EOFError, OSError, BadZipFile) as error:
             raise MatchkitError(f"{path} does not hold predictions ({error}). Run: matchkit match") from error

@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 from jaxtyping import Float
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from matchkit.core.errors import DatasetError
 from matchkit.core.geometry import Fit, letterboxed_size, place
@@ -20,14 +20,14 @@ def load_image(record: ImageRecord) -> Image.Image:
     """
     try:
         with Image.open(record.path) as image:
-            if image.mode in DEEP_MODES:
+            if _is_deep(image):
                 raise DatasetError(
                     f"{record.path} has more than 8 bits a channel (mode {image.mode}); convert it first"
                 )
             decoded = image.convert("RGB")
     except FileNotFoundError as error:
         raise DatasetError(f"{record.path} is missing: the file of image '{record.id}'") from error
-    except (UnidentifiedImageError, OSError, SyntaxError) as error:
+    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
         raise DatasetError(f"{record.path} cannot be decoded: {error}") from error
     if decoded.size != record.size:
         raise DatasetError(
@@ -35,6 +35,11 @@ def load_image(record: ImageRecord) -> Image.Image:
             f"{record.size[0]} x {record.size[1]}"
         )
     return decoded
+
+
+def _is_deep(image: Image.Image) -> bool:
+    """Whether a channel has more than 8 bits; Pillow says RGB of a 16-bit colour PNG and would cut it."""
+    return image.mode in DEEP_MODES or any(";16" in str(tile) for tile in getattr(image, "tile", ()))
 
 
 def to_input(

@@ -19,7 +19,7 @@ class Extracted:
     """What became of one image: its maps {layer: (t,c,gh,gw)}, or why there are none."""
 
     record: ImageRecord
-    maps: dict[str, Shaped[torch.Tensor, "t c gh gw"]]
+    maps: dict[str, Shaped[torch.Tensor, "t _ _ _"]]
     failure: DatasetError | None = None
 
 
@@ -63,7 +63,7 @@ def _extract(backbone: Backbone, group: Sequence[ImageRecord], *, batch: int) ->
 
 def _compute(
     backbone: Backbone, inputs: dict[str, torch.Tensor], *, batch: int
-) -> dict[str, dict[str, Shaped[torch.Tensor, "t c gh gw"]]]:
+) -> dict[str, dict[str, Shaped[torch.Tensor, "t _ _ _"]]]:
     ids, images = list(inputs), list(inputs.values())
     padding = batch - len(ids)
     maps = backbone(torch.stack(images + images[-1:] * padding), ids + ids[-1:] * padding)

@@ -243,8 +243,8 @@ def cache_info(store: Path) -> tuple[Any, Line]:
     return (
         info(store),
         lambda x: (
-            f"{store}: {x['images']:,} images, {len(x['spec']['layers'])} layers, {len(x['spec']['timesteps'])} timesteps, "
-            f"{x['bytes'] / 1e9:.2f} GB, spec {x['digest']}"
+            f"{store}: {x['images']:,} images, {len(x['spec']['layers'])} layers, "
+            f"{len(x['spec']['timesteps'])} timesteps, {x['bytes'] / 1e9:.2f} GB, spec {x['digest']}"
         ),
     )
 

@@ -9,7 +9,6 @@ from typing import Any
 from matchkit.cache.pairs import CachedPairs, MapCache
 from matchkit.cache.store import FeatureStore
 from matchkit.core.device import choose_device
-from matchkit.core.errors import ConfigError
 from matchkit.core.geometry import image_to_grid, image_to_grid_corner
 from matchkit.core.interfaces import Head, TrainableHead
 from matchkit.core.params import build, divide
@@ -142,8 +141,6 @@ def _train(
         return done
     maps = MapCache(store, layers=head.layers, timesteps=head.timesteps, limit=round(params.memory_gb * 1e9))
     pairs = CachedPairs(maps, data.pairs(params.train), data.images, grid=head.grid, to_grid=TO_GRID[fit_params.points])
-    if not len(pairs):
-        raise ConfigError(f"no pair of split '{params.train}' has a keypoint to learn from")
     return fit.run(
         lambda start: pairs.batches(size=fit_params.pairs, seed=fit_params.order_seed, start=start), validation
     )

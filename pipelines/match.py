@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from matchkit.cache.pairs import MapCache
 from matchkit.cache.store import FeatureStore
-from matchkit.core.device import choose_device
+from matchkit.core.device import choose_device, one_thread
 from matchkit.core.geometry import Points, grid_to_image, image_to_grid, place
 from matchkit.core.interfaces import Head, Matcher
 from matchkit.core.params import build, divide
@@ -93,7 +93,9 @@ def predict(
         source_placement = place(images[pair.source].size, spec.input_size, fit=spec.fit)
         target_placement = place(images[pair.target].size, spec.input_size, fit=spec.fit)
         points = image_to_grid(pair.source_points, source_placement, head.grid)
-        matched = matcher.match(describer[pair.source], describer[pair.target], points)
+        source, target = describer[pair.source], describer[pair.target]
+        with one_thread():
+            matched = matcher.match(source, target, points)
         found[pair.id] = grid_to_image(matched, target_placement, head.grid)
     return {pair.id: found[pair.id] for pair in pairs}
 

@@ -4,7 +4,7 @@ Source: Diffusion Hyperfeatures (Luo et al., NeurIPS 2023) §2 of its re-impleme
 timesteps 0..999; -1 is the clean latent, whose cumulative alpha is 1.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 from jaxtyping import Float
@@ -36,18 +36,20 @@ def levels(steps: int, *, train_steps: int = 1000) -> list[int]:
     return [index * (train_steps // steps) for index in range(steps)]
 
 
-def inversion_timestep(key: int, *, steps: int) -> int:
-    """The level at which an inversion of `steps` calls the network for save key `key`.
+def inversion_timesteps(keys: Sequence[int], *, steps: int, train_steps: int = 1000) -> tuple[int, ...]:
+    """The levels at which an inversion of `steps` calls the network for some save keys; no key means every one.
 
     Keys count generation steps: 0 is the noisiest call, `steps - 1` the call on the clean latent.
 
     Example:
-        >>> [inversion_timestep(key, steps=50) for key in (49, 45, 40, 0)]
-        [-1, 60, 160, 960]
+        >>> inversion_timesteps((49, 45, 40, 0), steps=50)
+        (-1, 60, 160, 960)
     """
-    if not 0 <= key < steps:
-        raise ConfigError(f"keys must lie in 0..{steps - 1} for steps {steps}, not {key}")
-    return [CLEAN, *levels(steps)][steps - 1 - key]
+    called = [CLEAN, *levels(steps, train_steps=train_steps)]
+    for key in keys:
+        if not 0 <= key < steps:
+            raise ConfigError(f"keys must lie in 0..{steps - 1} for steps {steps}, not {key}")
+    return tuple(called[steps - 1 - key] for key in keys) or tuple(called[:steps])
 
 
 def ddim_step(x: Latent, noise: Latent, *, alpha: Alpha, alpha_next: Alpha) -> Latent:

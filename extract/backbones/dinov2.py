@@ -7,17 +7,18 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Float
+from safetensors import SafetensorError
 from transformers import Dinov2Model
 
 from matchkit.core.errors import ConfigError, WeightsError
 from matchkit.core.geometry import Fit
 from matchkit.core.spec import FeatureSpec, LayerSpec, StoredType
 from matchkit.extract.backbones.precision import PRECISIONS, STORED, Precision
-from matchkit.extract.backbones.weights import checksum, locate
+from matchkit.extract.backbones.weights import checksum, locate, quietly
 
 PARTS = (".",)
 IMAGENET = {"image_mean": (0.485, 0.456, 0.406), "image_std": (0.229, 0.224, 0.225)}
@@ -105,12 +106,13 @@ class DINOv2:
 
 
 def _load(folder: Path, params: DINOv2Params) -> Dinov2Model:
-    kind = json.loads((folder / "config.json").read_text()).get("model_type")
+    kind = _read(folder / "config.json").get("model_type")
     if kind != "dinov2":
         raise WeightsError(f"{folder} is not a Dinov2 network: its model_type is {kind!r}")
     try:
-        model = Dinov2Model.from_pretrained(folder, use_safetensors=True, local_files_only=True)
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        with quietly():
+            model = Dinov2Model.from_pretrained(folder, use_safetensors=True, local_files_only=True)
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         reason = str(error).strip().partition("\n")[0]
         raise WeightsError(f"{folder} is not a Dinov2 network: {reason}") from error
     if params.init == "random":
@@ -123,6 +125,16 @@ def _load(folder: Path, params: DINOv2Params) -> Dinov2Model:
 def _normalisation(folder: Path) -> tuple[Float[torch.Tensor, "3 1 1"], Float[torch.Tensor, "3 1 1"]]:
     """Mean and standard deviation of the network's training images; ImageNet's where the folder names none."""
     path = folder / "preprocessor_config.json"
-    config = IMAGENET | (json.loads(path.read_text()) if path.exists() else {})
+    config = IMAGENET | (_read(path) if path.exists() else {})
     mean, std = (torch.tensor(config[name], dtype=torch.float32)[:, None, None] for name in IMAGENET)
     return mean, std
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        data = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise WeightsError(f"{path} is not a readable configuration: {error}") from error
+    if not isinstance(data, dict):
+        raise WeightsError(f"{path} must hold a JSON object, not {type(data).__name__}")
+    return data

@@ -10,6 +10,7 @@ from torch.nn import functional
 from matchkit.core.errors import ConfigError
 from matchkit.core.geometry import Fit
 from matchkit.core.spec import FeatureSpec, LayerSpec, StoredType
+from matchkit.extract.backbones.precision import STORED
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,4 +49,4 @@ class Pixels:
     ) -> dict[str, Float[torch.Tensor, "b t c gh gw"]]:
         """The mean colours of images in [0, 1]."""
         colours = functional.avg_pool2d(images.to(self._device) * 2 - 1, self._cell)
-        return {"rgb": colours[:, None]}
+        return {"rgb": colours[:, None].to("cpu", STORED[self.spec.dtype])}

@@ -12,19 +12,21 @@ from typing import Literal
 import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
 from jaxtyping import Float
+from safetensors import SafetensorError
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from matchkit.core.errors import ConfigError, WeightsError
 from matchkit.core.geometry import Fit
 from matchkit.core.seeding import generator
 from matchkit.core.spec import FeatureSpec, Scalar, StoredType
-from matchkit.extract.backbones.diffusion import CLEAN, cumulative_alphas, inversion_timestep, invert
+from matchkit.extract.backbones.diffusion import CLEAN, cumulative_alphas, inversion_timesteps, invert
 from matchkit.extract.backbones.precision import PRECISIONS, STORED, Precision
 from matchkit.extract.backbones.taps import DecoderTaps, chosen_layers, layer_specs
-from matchkit.extract.backbones.weights import checksum, epsilon_schedule, locate, random_copy
+from matchkit.extract.backbones.weights import checksum, epsilon_schedule, locate, quietly, random_copy
 
 PARTS = ("unet", "vae", "text_encoder")
-Latents = Float[torch.Tensor, "b c h w"]
+DESCRIBING = (*PARTS, "tokenizer", "scheduler")
+Latents = Float[torch.Tensor, "b zc zh zw"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,29 +79,29 @@ class SDInversion:
 
     def __init__(self, params: SDInversionParams, *, device: torch.device) -> None:
         folder = locate(params.weights, embedded="stable-diffusion", marker="model_index.json", parts=PARTS)
-        keys = params.keys or tuple(reversed(range(params.steps)))
-        self._timesteps = tuple(inversion_timestep(key, steps=params.steps) for key in keys)
         self._params = params
         self._device = device
         self._precision = PRECISIONS[params.precision]
         schedule = epsilon_schedule(folder)
+        self._timesteps = inversion_timesteps(params.keys, steps=params.steps, train_steps=schedule.steps)
         self._alphas = cumulative_alphas(beta_start=schedule.start, beta_end=schedule.end, steps=schedule.steps)
         self._load(folder)
-        self.spec = self._describe(checksum(folder, parts=PARTS))
+        self.spec = self._describe(checksum(folder, parts=DESCRIBING))
         self._layers = tuple(layer.name for layer in self.spec.layers)
         self._taps = DecoderTaps(self._unet, self._layers, hook=params.hook)
 
     def _load(self, folder: Path) -> None:
         options = {"local_files_only": True, "torch_dtype": self._precision}
         try:
-            unet = UNet2DConditionModel.from_pretrained(folder, subfolder="unet", use_safetensors=True, **options)
-            vae = AutoencoderKL.from_pretrained(folder, subfolder="vae", use_safetensors=True, **options)
-            self._states = self._text_states(folder)
-        except (OSError, ValueError, KeyError, RuntimeError) as error:
+            with quietly():
+                unet = UNet2DConditionModel.from_pretrained(folder, subfolder="unet", use_safetensors=True, **options)
+                vae = AutoencoderKL.from_pretrained(folder, subfolder="vae", use_safetensors=True, **options)
+                self._states = self._text_states(folder)
+        except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
             reason = str(error).strip().partition("\n")[0]
             raise WeightsError(f"{folder} is not a Stable Diffusion pipeline: {reason}") from error
         if self._params.init == "random":
-            unet = random_copy(unet, seed=self._params.seed).to(self._precision)
+            unet = random_copy(unet, seed=self._params.seed, dtype=self._precision)
         self._unet = unet.to(self._device).eval().requires_grad_(requires_grad=False)
         self._vae = vae.to(self._device).eval().requires_grad_(requires_grad=False)
 

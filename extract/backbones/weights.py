@@ -6,7 +6,8 @@ Only safetensors are read. A pickle is never opened, whoever made it.
 import hashlib
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.resources import as_file, files
 from pathlib import Path
@@ -16,6 +17,7 @@ import torch
 from diffusers import ModelMixin
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+from transformers.utils import logging
 
 from matchkit.core.errors import WeightsError
 
@@ -23,6 +25,7 @@ EMBEDDED = "tiny"
 """The weights that ship with the package: a small pipeline trained on rendered toy objects."""
 
 CONFIGURATION = ("*.json", "*.txt")
+READ = ("*.safetensors", *CONFIGURATION)
 Network = TypeVar("Network", bound=ModelMixin)
 
 
@@ -73,10 +76,10 @@ def _checked(folder: Path, *, marker: str, parts: Sequence[str]) -> Path:
 
 
 def checksum(folder: Path, *, parts: Sequence[str]) -> str:
-    """`sha256:` and 16 digits over the names and bytes of the safetensors and configurations of `parts`."""
+    """`sha256:` and 16 digits over the names and bytes of all safetensors and configurations of `parts`."""
     digest = hashlib.sha256()
     for part in parts:
-        for path in sorted((folder / part).glob("*.safetensors")) + sorted((folder / part).glob("config.json")):
+        for path in sorted(path for pattern in READ for path in (folder / part).glob(pattern)):
             digest.update(f"{part}/{path.name}".encode())
             with path.open("rb") as file:
                 digest.update(hashlib.file_digest(file, "sha256").digest())
@@ -111,7 +114,19 @@ def epsilon_schedule(folder: Path) -> Schedule:
     return schedule
 
 
-def random_copy(network: Network, *, seed: int) -> Network:
+@contextmanager
+def quietly() -> Iterator[None]:
+    """Keeps transformers from drawing a progress bar of its own while weights are read."""
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()
+
+
+def random_copy(network: Network, *, seed: int, dtype: torch.dtype) -> Network:
     """A network of the same configuration with weights drawn anew: the control for what training was worth."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

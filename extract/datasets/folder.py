@@ -12,7 +12,7 @@ from itertools import groupby
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from matchkit.core.errors import DatasetError
 from matchkit.core.records import ImageRecord, Pair
@@ -58,7 +58,9 @@ class Folder:
 
     @property
     def splits(self) -> tuple[str, ...]:
-        """The splits that `pairs.csv` names."""
+        """The splits that `pairs.csv` names; none where there is no such file."""
+        if not (self.root / "pairs.csv").exists():
+            return ()
         return tuple(sorted({_split(row) for row in self._rows}))
 
     def pairs(self, split: str) -> Sequence[Pair]:
@@ -77,9 +79,10 @@ class Folder:
         for image in (source, target):
             if image not in self.images:
                 raise DatasetError(f"{self.root / 'pairs.csv'}: no image '{image}' in {self.root}")
-        points = np.asarray([self._coordinates(row) for row in rows if row.get("source_x")], np.float32).reshape(-1, 4)
+        marked = [row for row in rows if row.get("source_x")]
+        points = np.asarray([self._coordinates(row) for row in marked], np.float32).reshape(-1, 4)
         for image, columns in ((source, points[:, :2]), (target, points[:, 2:])):
-            if (columns < 0).any() or (columns > np.asarray(self.images[image].size)).any():
+            if not ((columns >= 0) & (columns <= np.asarray(self.images[image].size))).all():
                 raise DatasetError(f"{self.root / 'pairs.csv'}: a keypoint of '{image}' lies outside it")
         return Pair(
             id=f"{number:06d}-{source}-{target}",
@@ -88,7 +91,7 @@ class Folder:
             category="",
             source_points=points[:, :2],
             target_points=points[:, 2:],
-            keypoint_ids=tuple(row.get("keypoint") or str(n) for n, row in enumerate(rows[: len(points)])),
+            keypoint_ids=tuple(row.get("keypoint") or str(n) for n, row in enumerate(marked)),
         )
 
     def _coordinates(self, row: Row) -> list[float]:
@@ -104,8 +107,13 @@ class Folder:
         path = self.root / "pairs.csv"
         if not path.exists():
             raise DatasetError(f"{path} is missing: it says which images belong together")
-        with path.open(newline="") as file:
-            rows = list(csv.DictReader(file))
+        try:
+            # a spreadsheet writes a byte order mark
+            with path.open(newline="", encoding="utf-8-sig") as file:
+                # a short row has None for what it lacks, a long one a list under the key None
+                rows = [{key: value or "" for key, value in row.items() if key} for row in csv.DictReader(file)]
+        except (UnicodeDecodeError, csv.Error) as error:
+            raise DatasetError(f"{path} is not a CSV file in UTF-8: {error}") from error
         if not rows or not {"source", "target"} <= rows[0].keys():
             raise DatasetError(f"{path} needs the columns source,target and at least one row")
         return rows
@@ -119,5 +127,5 @@ def _size(path: Path) -> tuple[int, int]:
     try:
         with Image.open(path) as image:
             return image.size
-    except (OSError, UnidentifiedImageError) as error:
+    except (OSError, Image.DecompressionBombError) as error:
         raise DatasetError(f"{path} is not a readable image: {error}") from error

@@ -1,13 +1,13 @@
 """The device that torch computes on."""
 
 import logging
-from typing import Literal
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 
 from matchkit.core.errors import DeviceError
 
-DeviceName = Literal["auto", "cpu", "cuda", "mps"]
 log = logging.getLogger(__name__)
 
 
@@ -27,3 +27,14 @@ def choose_device(name: str) -> torch.device:
             f"--device {name}: no such device here. Use --device cpu, or --device auto to take what is there"
         )
     return torch.device(name)
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Keeps torch's CPU operations on the calling thread: for many small ones, handing them out costs more."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)

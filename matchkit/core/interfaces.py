@@ -54,6 +54,7 @@ class PairBatch:
     grid: tuple[int, int]
 
 
+@runtime_checkable
 class Head(Protocol):
     """Feature maps to descriptors."""
 
@@ -109,6 +110,7 @@ class TrainableHead(Head, Protocol):
         ...
 
 
+@runtime_checkable
 class Matcher(Protocol):
     """Where in the target lie the source's keypoints?"""
 

@@ -24,9 +24,11 @@ def read_params(path: Path) -> dict[str, Any]:
     if not path.exists():
         return {}
     try:
-        data = yaml.safe_load(path.read_text())
-    except yaml.YAMLError as error:
+        data = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
+    if data is None:
+        return {}
     if not isinstance(data, dict):
         raise ConfigError(f"{path} must hold a mapping of sections, not {type(data).__name__}")
     _check_names(data, SECTIONS, where=str(path))
@@ -68,7 +70,7 @@ def parse_overrides(settings: Iterable[str]) -> dict[str, Any]:
     return values
 
 
-def divide(values: Mapping[str, Any], kinds: Sequence[type], *, where: str) -> list[dict[str, Any]]:
+def divide(values: Mapping[Any, Any], kinds: Sequence[type], *, where: str) -> list[dict[str, Any]]:
     """Deals flat parameters out to the dataclasses that have them, one mapping a dataclass.
 
     Raises:
@@ -83,14 +85,14 @@ def _fields(kind: type) -> list[str]:
     return [field.name for field in dataclasses.fields(kind) if field.init]
 
 
-def _check_names(values: Iterable[str], known: Sequence[str], *, where: str) -> None:
+def _check_names(values: Iterable[object], known: Sequence[str], *, where: str) -> None:
     for key in values:
         if key not in known:
-            hint = nearest_name(key, known) or f" There are: {', '.join(known)}."
+            hint = nearest_name(str(key), known) or f" There are: {', '.join(known)}."
             raise ConfigError(f"{where}: no parameter '{key}'.{hint}")
 
 
-def build(kind: type[T], values: Mapping[str, Any], *, where: str) -> T:
+def build(kind: type[T], values: Mapping[Any, Any], *, where: str) -> T:
     """Makes the frozen dataclass `kind` from plain values, checking names and types.
 
     Raises:

@@ -119,9 +119,10 @@ def _flat(data: Mapping[str, Any]) -> dict[str, str]:
     flat: dict[str, str] = {}
     for key, value in data.items():
         if key == "options":
-            flat |= {name: str(option) for name, option in value.items()}
+            flat |= {name: repr(option) for name, option in value.items()}
         elif key == "layers":
             flat |= {f"layer {x['name']}": f"{x['channels']} x {x['grid'][0]} x {x['grid'][1]}" for x in value}
+            flat["order of layers"] = ", ".join(x["name"] for x in value)
         else:
             flat[key] = str(value)
     return flat

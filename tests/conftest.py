@@ -1,0 +1,176 @@
+"""What several folders of tests stand on: the shared files where present, drawn images and trees, tiny networks."""
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from matchkit.core.records import ImageRecord
+from matchkit.core.spec import FeatureSpec
+
+SHARED = Path(__file__).resolve().parents[2] / "shared"
+TREE_SIZES = {"cat/2007_000001": (40, 30), "cat/2007_000002": (32, 48), "dog/2008_000003": (36, 36)}
+"""(width, height) of the images of `spair_tree`; the dog stands alone, so it is paired with itself."""
+
+
+def _shared(folder: str) -> Path:
+    path = SHARED / folder
+    if not path.is_dir():
+        pytest.skip(f"{path} is not here: it is shared beside the repository, not part of it")
+    return path
+
+
+@pytest.fixture(autouse=True)
+def one_thread(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Computes tiny tensors on one thread: several would spend their time waiting for each other."""
+    threads = torch.get_num_threads()
+    if "slow" not in request.keywords:
+        torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="session")
+def spair_mini() -> Path:
+    """Twelve real photographs in SPair-71k's layout."""
+    return _shared("data/spair-mini")
+
+
+@pytest.fixture(scope="session")
+def golden() -> Path:
+    """Numbers of the published implementations, and the network they were made with."""
+    return _shared("golden")
+
+
+@pytest.fixture(scope="session")
+def draw() -> Callable[[tuple[int, int], int], Image.Image]:
+    """Draws an RGB image of (width, height) pixels: smooth, and different for every seed."""
+
+    def drawn(size: tuple[int, int], seed: int) -> Image.Image:
+        coarse = np.random.default_rng(seed).integers(0, 256, (4, 4, 3), dtype=np.uint8)
+        return Image.fromarray(coarse).resize(size, Image.Resampling.BICUBIC)
+
+    return drawn
+
+
+@pytest.fixture
+def photos(tmp_path: Path, draw: Callable[[tuple[int, int], int], Image.Image]) -> list[ImageRecord]:
+    """Seven readable images of several sizes, with their records."""
+    records = []
+    for number in range(7):
+        size, path = (30 + 5 * number, 60 - 4 * number), tmp_path / f"photo{number}.png"
+        draw(size, number).save(path)
+        records.append(ImageRecord(f"cat/photo{number}", path, size))
+    return records
+
+
+@pytest.fixture
+def spair_tree(tmp_path: Path, draw: Callable[[tuple[int, int], int], Image.Image]) -> Path:
+    """A small tree in SPair-71k's layout, with all its fields and its colons."""
+    root = tmp_path / "spair"
+    for number, (name, size) in enumerate(TREE_SIZES.items()):
+        category, stem = name.split("/")
+        for folder in ("JPEGImages", "ImageAnnotation"):
+            (root / folder / category).mkdir(parents=True, exist_ok=True)
+        draw(size, number).save(root / "JPEGImages" / f"{name}.jpg")
+        annotation = {"filename": f"{stem}.jpg", "category": category, "azimuth_id": number}
+        annotation |= {"image_width": size[0], "image_height": size[1], "image_depth": 3, "bndbox": [1, 1, *size]}
+        (root / "ImageAnnotation" / f"{name}.json").write_text(json.dumps(annotation))
+    cat1, cat2, dog = TREE_SIZES
+    for split, pairs in {"trn": [(cat1, cat2), (dog, dog)], "val": [(cat2, cat1)], "test": [(cat1, cat2)]}.items():
+        names = [_write_pair(root, split, n, source, target) for n, (source, target) in enumerate(pairs, start=1)]
+        (root / "Layout" / "large").mkdir(parents=True, exist_ok=True)
+        (root / "Layout" / "large" / f"{split}.txt").write_text("".join(f"{name}\n" for name in names))
+    return root
+
+
+def _write_pair(root: Path, split: str, number: int, source: str, target: str) -> str:
+    category = source.split("/")[0]
+    stems = [image.split("/")[1] for image in (source, target)]
+    name = f"{number:06d}-{stems[0]}-{stems[1]}:{category}"
+    annotation = {
+        **{"pair_id": number, "filename": name, "category": category, "src_pose": "Left", "trg_pose": "Frontal"},
+        **{"src_imname": f"{stems[0]}.jpg", "trg_imname": f"{stems[1]}.jpg"},
+        **{"src_imsize": [*TREE_SIZES[source], 3], "trg_imsize": [*TREE_SIZES[target], 3]},
+        **{"src_bndbox": [1, 2, 30, 28], "trg_bndbox": [3, 4, 31, 30], "kps_ids": ["0", "7", "11"]},
+        **{"src_kps": [[5, 6], [20, 10], [29, 27]], "trg_kps": [[4, 4], [30, 12], [16, 29]]},
+        **{"mirror": 0, "viewpoint_variation": 1, "scale_variation": 2, "truncation": 0, "occlusion": 3},
+    }
+    folder = root / "PairAnnotation" / split
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / f"{name}.json").write_text(json.dumps(annotation))
+    return name
+
+
+@pytest.fixture(scope="session")
+def random_maps() -> Callable[[FeatureSpec, int], Mapping[str, torch.Tensor]]:
+    """Draws the maps (t,c,gh,gw) of one image under a spec, different for every seed."""
+
+    def maps(spec: FeatureSpec, seed: int) -> Mapping[str, torch.Tensor]:
+        generator = torch.Generator().manual_seed(seed)
+        dtype = {"fp16": torch.float16, "fp32": torch.float32}[spec.dtype]
+        shapes = {layer.name: (len(spec.timesteps), layer.channels, *layer.grid) for layer in spec.layers}
+        return {name: torch.randn(shape, generator=generator).to(dtype) for name, shape in shapes.items()}
+
+    return maps
+
+
+@pytest.fixture(scope="session")
+def sd_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A pipeline in diffusers' format, tiny and untrained: 16 px input, latents of 8 x 8, 4 up blocks x 3 ResNets."""
+    from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
+    from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+
+    characters = [chr(number) for number in range(ord("a"), ord("z") + 1)]
+    tokens = ["<|startoftext|>", "<|endoftext|>", *characters, *(f"{letter}</w>" for letter in characters)]
+    tokenizer = CLIPTokenizer(vocab={token: n for n, token in enumerate(tokens)}, merges=[], model_max_length=6)
+    text = CLIPTextConfig(
+        **{"vocab_size": len(tokens), "hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 1},
+        **{"num_attention_heads": 2, "max_position_embeddings": 6, "bos_token_id": 0, "eos_token_id": 1},
+        pad_token_id=1,
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        unet = UNet2DConditionModel(
+            sample_size=8,
+            block_out_channels=(4, 8, 8, 12),
+            down_block_types=("CrossAttnDownBlock2D",) * 3 + ("DownBlock2D",),
+            up_block_types=("UpBlock2D",) + ("CrossAttnUpBlock2D",) * 3,
+            attention_head_dim=2,
+            cross_attention_dim=8,
+            norm_num_groups=4,
+        )
+        vae = AutoencoderKL(
+            down_block_types=("DownEncoderBlock2D",) * 2,
+            up_block_types=("UpDecoderBlock2D",) * 2,
+            block_out_channels=(4, 8),
+            latent_channels=4,
+            norm_num_groups=4,
+            sample_size=16,
+        )
+        encoder = CLIPTextModel(text)
+    betas = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}
+    scheduler = DDIMScheduler(**betas, steps_offset=1, clip_sample=False, set_alpha_to_one=False)
+    parts = {"unet": unet, "vae": vae, "text_encoder": encoder, "tokenizer": tokenizer, "scheduler": scheduler}
+    extras = {"safety_checker": None, "feature_extractor": None, "requires_safety_checker": False}
+    folder = tmp_path_factory.mktemp("networks") / "sd"
+    StableDiffusionPipeline(**parts, **extras).save_pretrained(folder, safe_serialization=True)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def dinov2_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A Dinov2 in transformers' format, tiny and untrained: 32 px input, patches of 8, three blocks of width 16."""
+    from transformers import Dinov2Config, Dinov2Model
+
+    config = Dinov2Config(hidden_size=16, num_hidden_layers=3, num_attention_heads=2, image_size=32, patch_size=8)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = Dinov2Model(config)
+    folder = tmp_path_factory.mktemp("networks") / "dinov2"
+    model.save_pretrained(folder)
+    return folder

@@ -1,0 +1,118 @@
+"""Every head: finite descriptors on its grid, built again from its own configuration, and trained where it trains."""
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+
+from matchkit.core.errors import ConfigError
+from matchkit.core.interfaces import Head, Maps, PairBatch, TrainableHead
+from matchkit.core.spec import FeatureSpec, LayerSpec
+from matchkit.heads import HEADS
+
+LAYERS = (LayerSpec("up0.0", 6, (2, 3)), LayerSpec("up1.0", 4, (4, 6)))
+SPEC = FeatureSpec("sd-inversion", "none", LAYERS, (-1, 460), (48, 32), "stretch", "fp16")
+SMALLEST: dict[str, dict[str, Any]] = {"aggregator": {"projection": 128}}
+"""Parameters by which a head is small; none where its defaults are."""
+
+Draw = Callable[..., Maps]
+pytestmark = pytest.mark.parametrize("name", list(HEADS.table()))
+
+
+def build(name: str, params: dict[str, Any] | None = None) -> Head:
+    head: Head = HEADS.build(name, SMALLEST.get(name, {}) if params is None else params, where=name, spec=SPEC)
+    return head
+
+
+def trainable(name: str) -> TrainableHead:
+    head = build(name)
+    if not isinstance(head, TrainableHead):
+        pytest.skip(f"{name} has no parameters")
+    return head
+
+
+def pairs(head: Head, maps: Maps) -> PairBatch:
+    """Two pairs of the batch's three images, of three keypoints and of one."""
+    cells = head.grid[0] * head.grid[1]
+    source = (torch.tensor([0, 1, cells - 1]), torch.tensor([2]))
+    target = (torch.tensor([3, 0, 1]), torch.tensor([cells - 1]))
+    return PairBatch(maps, (0, 1), (2, 0), source, target, head.grid)
+
+
+def test_descriptors_are_finite_on_the_heads_grid(name: str, batch_maps: Draw) -> None:
+    head = build(name)
+    assert isinstance(head, Head)
+    assert set(head.layers) <= {layer.name for layer in LAYERS}
+    assert set(head.timesteps) <= set(SPEC.timesteps)
+    maps = batch_maps(SPEC, head, batch=3)
+    descriptors = head.describe(maps)
+    assert descriptors.shape[::2] == (3, head.grid[0])
+    assert descriptors.shape[3] == head.grid[1]
+    assert descriptors.dtype == torch.float32
+    assert descriptors.isfinite().all()
+    torch.testing.assert_close(
+        head.describe({layer: values[1:2] for layer, values in maps.items()}), descriptors[1:2], rtol=1e-4, atol=1e-5
+    )
+
+
+def test_different_images_have_different_descriptors(name: str, batch_maps: Draw) -> None:
+    head = build(name)
+    descriptors = head.describe(batch_maps(SPEC, head, batch=2))
+    assert (descriptors[0] - descriptors[1]).abs().max() > 1e-3
+
+
+def test_built_again_from_its_configuration_it_is_equal(name: str, batch_maps: Draw) -> None:
+    head = build(name)
+    again = build(name, json.loads(json.dumps(head.config())))
+    assert again.config() == head.config()
+    assert (again.grid, again.layers, again.timesteps) == (head.grid, head.layers, head.timesteps)
+    maps = batch_maps(SPEC, head, batch=2)
+    assert torch.equal(again.describe(maps), head.describe(maps))
+
+
+def test_an_unknown_parameter_is_refused(name: str) -> None:
+    with pytest.raises(ConfigError, match=f"{name}: no parameter 'zzz'"):
+        build(name, {"zzz": 1})
+
+
+def test_the_loss_is_finite_and_reaches_every_parameter(name: str, batch_maps: Draw) -> None:
+    head = trainable(name)
+    terms = head.loss(pairs(head, batch_maps(SPEC, head, batch=3)))
+    assert all(term.shape == () and term.isfinite() for term in terms.values())
+    terms["total"].backward()
+    parameters = [parameter for group in head.parameter_groups() for parameter in group["params"]]
+    assert {parameter.shape for parameter in parameters} == {tensor.shape for tensor in head.state_dict().values()}
+    for parameter in parameters:
+        assert parameter.grad is not None
+        assert parameter.grad.isfinite().all()
+        assert parameter.grad.abs().max() > 0
+
+
+def test_the_loss_falls(name: str, batch_maps: Draw) -> None:
+    head = trainable(name)
+    batch = pairs(head, batch_maps(SPEC, head, batch=3))
+    optimiser = torch.optim.AdamW(list(head.parameter_groups()), lr=1e-2)
+    losses = []
+    for _ in range(8):
+        optimiser.zero_grad()
+        loss = head.loss(batch)["total"]
+        loss.backward()
+        optimiser.step()
+        losses.append(float(loss.detach()))
+    assert losses[-1] < 0.9 * losses[0]
+
+
+def test_the_state_is_taken_back(name: str, batch_maps: Draw) -> None:
+    head, other = trainable(name), trainable(name)
+    maps = batch_maps(SPEC, head, batch=2)
+    with torch.no_grad():
+        for group in head.parameter_groups():
+            for parameter in group["params"]:
+                parameter.add_(torch.linspace(0, 0.1, parameter.numel()).reshape(parameter.shape))
+        assert not torch.equal(head.describe(maps), other.describe(maps))
+        other.load_state_dict({key: tensor.clone() for key, tensor in head.state_dict().items()})
+        assert torch.equal(head.describe(maps), other.describe(maps))
+    with pytest.raises(RuntimeError, match="Missing key"):
+        other.load_state_dict(dict(list(head.state_dict().items())[1:]))

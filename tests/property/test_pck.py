@@ -1,0 +1,131 @@
+"""Laws that every PCK obeys, whatever the keypoints."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from matchkit.core.records import ImageRecord, Pair
+from matchkit.evaluate.pck import score
+from matchkit.evaluate.predictions import Predictions
+from matchkit.evaluate.protocol import EvalProtocol
+
+ALPHAS = (0.05, 0.1, 0.15, 0.3, 1.0)
+coordinates = st.tuples(st.integers(0, 200), st.integers(0, 200))
+errors = st.tuples(st.integers(-40, 40), st.integers(-40, 40))
+pairs_of_numbers = st.fixed_dictionaries(
+    {
+        "category": st.sampled_from(["cat", "dog"]),
+        "box": st.tuples(st.integers(1, 200), st.integers(1, 200)),
+        "keypoints": st.lists(st.tuples(coordinates, errors), min_size=1, max_size=4),
+    }
+)
+cases = st.tuples(
+    st.tuples(st.integers(50, 300), st.integers(50, 300)), st.lists(pairs_of_numbers, min_size=1, max_size=5)
+)
+"""The image's size, and pairs of integer keypoints with the errors of their predictions."""
+
+Numbers = tuple[tuple[int, int], list[dict[str, Any]]]
+Case = tuple[list[Pair], dict[str, ImageRecord], dict[str, np.ndarray]]
+
+
+def made(numbers: Numbers, *, factor: float = 1) -> Case:
+    """Pairs, images and predictions, all `factor` times as large.
+
+    A strategy must not make them itself, since beartype looks into them at random.
+    """
+    size, described = numbers
+    images = {"a": ImageRecord("a", Path("a.jpg"), (int(factor * 2 * size[0]), int(factor * 2 * size[1])))}
+    pairs, found = [], {}
+    for number, values in enumerate(described):
+        keypoints = np.asarray(values["keypoints"], np.float32) * np.float32(factor)
+        points, ids = keypoints[:, 0], tuple(map(str, range(len(keypoints))))
+        box = (3.0, 5.0, 3.0 + values["box"][0], 5.0 + values["box"][1])
+        box = (factor * box[0], factor * box[1], factor * box[2], factor * box[3])
+        pairs.append(Pair(f"p{number}", "a", "a", values["category"], points, points, ids, box, box))
+        found[f"p{number}"] = points + keypoints[:, 1]
+    return pairs, images, found
+
+
+def scored(
+    pairs: Sequence[Pair], images: dict[str, ImageRecord], found: dict[str, np.ndarray], **protocol: Any
+) -> dict[str, Any]:
+    report = score(pairs, images, Predictions(found, {}), EvalProtocol(**{"alphas": ALPHAS} | protocol))
+    return {"scores": report.scores, "categories": report.categories, "counts": report.counts}
+
+
+@given(numbers=cases, comparison=st.sampled_from(["<=", "<"]))
+def test_it_grows_with_alpha_and_stays_a_percentage(numbers: Numbers, comparison: Literal["<=", "<"]) -> None:
+    for averages in scored(*made(numbers), comparison=comparison)["scores"].values():
+        for values in averages.values():
+            shares = list(values.values())
+            assert shares == sorted(shares)
+            assert all(0 <= share <= 100 for share in shares)
+
+
+@given(numbers=cases)
+def test_strict_never_counts_more(numbers: Numbers) -> None:
+    loose, strict = (scored(*made(numbers), comparison=comparison)["scores"] for comparison in ("<=", "<"))
+    for reference, averages in loose.items():
+        for average, values in averages.items():
+            assert all(values[alpha] >= strict[reference][average][alpha] for alpha in values)
+
+
+@given(numbers=cases, data=st.data())
+def test_the_order_of_pairs_does_not_count(numbers: Numbers, data: st.DataObject) -> None:
+    pairs, images, found = made(numbers)
+    shuffled = [pairs[n] for n in data.draw(st.permutations(range(len(pairs))))]
+    one, other = scored(pairs, images, found), scored(shuffled, images, found)
+    assert one["counts"] == other["counts"]
+    for reference, averages in one["scores"].items():
+        for average, values in averages.items():
+            assert other["scores"][reference][average] == pytest.approx(values, abs=1e-3)
+
+
+@given(numbers=cases, factor=st.sampled_from([0.5, 2, 4]))
+def test_a_larger_copy_of_everything_scores_the_same(numbers: Numbers, factor: float) -> None:
+    """Powers of two, so that no float is rounded."""
+    assert scored(*made(numbers, factor=factor)) == scored(*made(numbers))
+
+
+@given(
+    length=st.integers(1, 400).map(lambda n: 20 * n),
+    alpha=st.sampled_from([0.05, 0.1, 0.15]),
+    across=st.booleans(),
+    reference=st.sampled_from(["box", "image"]),
+)
+def test_an_error_of_exactly_alpha_times_the_reference(
+    length: int, alpha: float, *, across: bool, reference: Literal["box", "image"]
+) -> None:
+    """Counts under `<=` and not under `<`: the bound is a whole number of pixels, and so is the error."""
+    images = {"a": ImageRecord("a", Path("a.jpg"), (length, length // 2))}
+    box = (0.0, 0.0, length / 2, float(length))
+    points = np.asarray([[7, 9]], np.float32)
+    pair = Pair("p", "a", "a", "cat", points, points, ("0",), box, box)
+    error = np.asarray([[1, 0] if across else [0, 1]], np.float32) * round(alpha * length)
+    for comparison, expected in (("<=", 100.0), ("<", 0.0)):
+        found = scored([pair], images, {"p": points + error}, alphas=(alpha,), comparison=comparison)
+        assert found["scores"][reference]["keypoint"] == {f"{alpha:.2f}": expected}
+
+
+@given(numbers=cases)
+def test_perfect_predictions_score_everything(numbers: Numbers) -> None:
+    pairs, images, _ = made(numbers)
+    perfect = scored(pairs, images, {pair.id: pair.target_points for pair in pairs})
+    for averages in perfect["scores"].values():
+        assert all(set(values.values()) == {100.0} for values in averages.values())
+
+
+@given(numbers=cases)
+def test_the_average_over_keypoints_is_the_share_counted_by_hand(numbers: Numbers) -> None:
+    pairs, images, found = made(numbers)
+    length = max(images["a"].size)
+    distances = np.concatenate([np.hypot(*(found[pair.id] - pair.target_points).T.astype(float)) for pair in pairs])
+    values = scored(pairs, images, found, references=("image",))["scores"]["image"]["keypoint"]
+    for alpha in ALPHAS:
+        if np.abs(distances - alpha * length).min() > 1e-6:  # not within a rounding of the bound
+            assert values[f"{alpha:.2f}"] == pytest.approx(100 * (distances <= alpha * length).mean(), abs=1e-3)

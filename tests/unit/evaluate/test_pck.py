@@ -1,0 +1,85 @@
+"""PCK on hand-made keypoints, every number worked out here."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from matchkit.core.errors import DatasetError, MatchkitError
+from matchkit.core.records import ImageRecord, Pair
+from matchkit.evaluate.pck import score
+from matchkit.evaluate.predictions import Predictions
+from matchkit.evaluate.protocol import EvalProtocol
+
+Box = tuple[float, float, float, float]
+
+
+def image(name: str, size: tuple[int, int]) -> ImageRecord:
+    return ImageRecord(name, Path(f"{name}.jpg"), size)
+
+
+def pair(name: str, points: list[list[float]], *, box: Box | None = None, category: str = "cat") -> Pair:
+    target = np.asarray(points, np.float32).reshape(-1, 2)
+    ids = tuple(str(n) for n in range(len(target)))
+    return Pair(name, "a", "b", category, target, target, ids, box, box)
+
+
+IMAGES = {"a": image("a", (500, 333)), "b": image("b", (500, 333))}
+
+
+def test_the_worked_example_of_the_published_code() -> None:
+    """Hyperfeatures §6.2: distances 50 and 1, image 500 x 333 -> both (50 <= 50); box of R = 399 -> only the second."""
+    data = pair("p", [[200, 200], [100, 100]], box=(100.0, 100.0, 300.0, 499.0))
+    found = {"p": np.asarray([[230, 240], [101, 100]], np.float32)}
+    report = score([data], IMAGES, Predictions(found, {}), EvalProtocol(alphas=(0.1,)))
+    assert report.scores["image"]["keypoint"] == {"0.10": 100.0}
+    assert report.scores["box"]["keypoint"] == {"0.10": 50.0}
+    strict = score([data], IMAGES, Predictions(found, {}), EvalProtocol(alphas=(0.1,), comparison="<"))
+    assert strict.scores["image"]["keypoint"] == {"0.10": 50.0}
+
+
+def test_the_three_averages_differ_as_they_should() -> None:
+    """Pairs of 1, 3 and 2 keypoints in two categories; R = 100, alpha 0.1: an error up to 10 pixels is correct."""
+    box = (0.0, 0.0, 100.0, 50.0)
+    pairs = [
+        pair("one", [[0, 0]], box=box),
+        pair("two", [[0, 0], [10, 0], [20, 0]], box=box),
+        pair("three", [[0, 0], [10, 0]], box=box, category="dog"),
+    ]
+    errors = {"one": [0.0], "two": [0.0, 11.0, 11.0], "three": [10.0, 10.5]}
+    found = {p.id: p.target_points + np.asarray([[0, e] for e in errors[p.id]], np.float32) for p in pairs}
+    report = score(pairs, IMAGES, Predictions(found, {}), EvalProtocol(alphas=(0.1,), references=("box",)))
+    scores = {average: values["0.10"] for average, values in report.scores["box"].items()}
+    assert scores["keypoint"] == pytest.approx(100 * 3 / 6)
+    assert scores["image"] == pytest.approx(100 * (1 + 1 / 3 + 1 / 2) / 3, abs=1e-3)
+    assert scores["category"] == pytest.approx(100 * ((1 + 1 / 3) / 2 + 1 / 2) / 2, abs=1e-3)
+    assert report.categories["box"]["dog"]["keypoint"]["0.10"] == pytest.approx(50.0)
+    assert report.counts == {"pairs": 3, "images": 2, "keypoints": 6}
+
+
+def test_pairs_without_keypoints_count_nowhere() -> None:
+    box = (0.0, 0.0, 100.0, 100.0)
+    pairs = [pair("empty", [], box=box), pair("full", [[5, 5]], box=box)]
+    found = {"full": np.asarray([[5, 5]], np.float32)}
+    report = score(pairs, IMAGES, Predictions(found, {}), EvalProtocol())
+    assert report.counts["pairs"] == 1
+    assert report.scores["box"]["image"]["0.10"] == 100.0
+    with pytest.raises(DatasetError, match="none of the pairs"):
+        score(pairs[:1], IMAGES, Predictions({}, {}), EvalProtocol())
+
+
+def test_predictions_that_do_not_fit_are_refused() -> None:
+    data = pair("p", [[1, 1], [2, 2]], box=(0.0, 0.0, 9.0, 9.0))
+    with pytest.raises(MatchkitError, match=r"lack pair 'p'\. Run: matchkit match"):
+        score([data], IMAGES, Predictions({}, {}), EvalProtocol())
+    with pytest.raises(MatchkitError, match="1 keypoints, the dataset has 2"):
+        score([data], IMAGES, Predictions({"p": np.zeros((1, 2), np.float32)}, {}), EvalProtocol())
+
+
+def test_a_pair_without_a_box_can_only_be_scored_by_image() -> None:
+    data = pair("p", [[1, 1]])
+    found = Predictions({"p": np.ones((1, 2), np.float32)}, {})
+    with pytest.raises(DatasetError, match="no target box"):
+        score([data], IMAGES, found, EvalProtocol())
+    report = score([data], IMAGES, found, EvalProtocol(references=("image",)))
+    assert report.scores["image"]["keypoint"]["0.05"] == 100.0
