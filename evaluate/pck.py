@@ -119,9 +119,8 @@ def _average(verdicts: _Verdicts, protocol: EvalProtocol) -> Scores:
         "image": a_pair.mean(axis=0),
         "category": _group_means(a_pair, category).mean(axis=0),
     }
-    alphas = [f"{alpha:.2f}" for alpha in protocol.alphas]
     return {
-        name: {alpha: round(100 * float(value), 4) for alpha, value in zip(alphas, values, strict=True)}
+        name: {alpha: round(100 * float(value), 4) for alpha, value in zip(protocol.names, values, strict=True)}
         for name, values in averages.items()
     }
 

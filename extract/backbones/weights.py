@@ -131,4 +131,4 @@ def random_copy(network: Network, *, seed: int, dtype: torch.dtype) -> Network:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         copy = type(network).from_config(network.config)
-    return cast("Network", copy)
+    return cast("Network", copy if dtype == torch.float32 else copy.to(dtype))

@@ -177,7 +177,7 @@ class _Fields:
 
     def integer(self, field: str) -> int:
         value = self._value(field)
-        if not isinstance(value, int):
+        if not isinstance(value, int) or isinstance(value, bool):
             raise DatasetError(f"{self.path}: field '{field}' must be an integer, not {value!r}")
         return value
 
@@ -193,7 +193,7 @@ class _Fields:
     def points(self, field: str, *, within: Size) -> Float[np.ndarray, "n 2"]:
         """Keypoints (x, y) in an image of (width, height) pixels; VOC counts from 1, so the size itself passes."""
         value = self._value(field)
-        points = self._numbers(field, value, width=2) if value else np.zeros((0, 2), np.float32)
+        points = np.zeros((0, 2), np.float32) if value == [] else self._numbers(field, value, width=2)
         outside = (points < 0).any(axis=1) | (points > np.asarray(within)).any(axis=1)
         if outside.any():
             n = int(np.flatnonzero(outside)[0])
