@@ -159,7 +159,7 @@ def report(settings: tuple[str, ...]) -> tuple[Any, Line]:
     """Put all reports into one table, reports/summary.md."""
     from matchkit.pipelines.report import report as run
 
-    return run(settings), lambda x: f"{x.text}\n{x.path}"
+    return run(settings), lambda x: f"{x.path}: {x.methods} methods on {x.datasets} datasets"
 
 
 @main.command()

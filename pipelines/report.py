@@ -33,10 +33,12 @@ class ReportParams:
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """The summary as text, and the file that holds it."""
+    """The file that holds the summary, its text, and how many methods and datasets it covers."""
 
     path: Path
     text: str
+    methods: int
+    datasets: int
 
 
 def report(settings: Sequence[str] = (), *, folder: Path = SUMMARY.parent) -> Summary:
@@ -50,15 +52,16 @@ def report(settings: Sequence[str] = (), *, folder: Path = SUMMARY.parent) -> Su
     datasets = sorted({path.parent for path in folder.glob("*/*.json")})
     if not datasets:
         raise MatchkitError(f"no reports in {folder}. Run: matchkit evaluate")
-    parts = ["# Summary"]
+    parts, methods = ["# Summary"], 0
     for dataset in datasets:
         reports = {name: Report.load(dataset / f"{name}.json") for name in _order(dataset, params.methods)}
+        methods += len(reports)
         parts.append(_section(dataset.name, reports, params))
         _plot(reports, dataset / "pck.svg", params)
     path = folder / SUMMARY.name
     text = "\n\n".join(parts) + "\n"
     path.write_text(text)
-    return Summary(path, text)
+    return Summary(path, text, methods, len(datasets))
 
 
 def _order(dataset: Path, methods: Sequence[str]) -> list[str]:
