@@ -49,7 +49,7 @@ def make(root: Path, settings: Sequence[str] = (), *, replace: bool = False) -> 
     Raises:
         DatasetError: `root` holds something else, or the renderer is not installed.
     """
-    asked = told("datasets", "toy", settings)
+    asked = told("make_toy", settings)
     params = build(ToyParams, asked.values, where=asked.where)
     sizes = ToySizes(**{field.name: getattr(params, field.name) for field in fields(ToySizes)})
     render = partial(make_toy, seed=params.seed, sizes=sizes, style=params.style, size=params.size)

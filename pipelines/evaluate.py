@@ -34,7 +34,7 @@ def evaluate(
     Raises:
         MatchkitError: no predictions, or predictions of other pairs.
     """
-    asked = told("evaluate", None, settings)
+    asked = told("evaluate", settings)
     protocol = build(EvalProtocol, asked.values, where=asked.where)
     found = Predictions.load(predictions or predictions_path(dataset, name))
     data = open_dataset(dataset, root)

@@ -18,7 +18,7 @@ from matchkit.core.records import ImageRecord
 from matchkit.extract.backbones import BACKBONES
 from matchkit.extract.datasets import open_dataset
 from matchkit.extract.run import feature_maps
-from matchkit.pipelines.settings import features_path, told
+from matchkit.pipelines.settings import features_path, told_for
 
 log = logging.getLogger(__name__)
 
@@ -52,13 +52,15 @@ class Extraction:
     done: int
 
 
-def prepare(entry: str, *, weights: str | None, settings: Sequence[str], device: str) -> tuple[Backbone, ExtractParams]:
-    """Builds the backbone that an entry of `params.yaml`'s section `extract` describes.
+def prepare(
+    dataset: str, entry: str, *, weights: str | None, settings: Sequence[str], device: str
+) -> tuple[Backbone, ExtractParams]:
+    """Builds the backbone that `extract.<dataset>.<entry>` of `params.yaml` describes.
 
     Raises:
         MatchkitError: an unknown backbone or parameter, or weights that are not there.
     """
-    asked = told("extract", entry, settings)
+    asked = told_for("extract", dataset, entry, settings)
     name = str(asked.values.get("backbone") or entry)
     kinds = (ExtractParams, BACKBONES.load(name).Params)
     values = dict(asked.values) | ({"weights": weights} if weights else {})
@@ -86,7 +88,7 @@ def extract(
     """
     images = open_dataset(dataset, root).images
     records = list(images.values())[:limit]
-    backbone, params = prepare(entry, weights=weights, settings=settings, device=device)
+    backbone, params = prepare(dataset, entry, weights=weights, settings=settings, device=device)
     store = FeatureStore.create(out or features_path(dataset, entry), backbone.spec, [record.id for record in records])
     checksums = {record.id: _checksum(record) for record in records if record.path.exists()}
     for image_id in store.stale(checksums):

@@ -23,7 +23,7 @@ from matchkit.heads.fit import Fit, FitFiles, FitParams, choose_layer
 from matchkit.heads.identity import RawLayer
 from matchkit.heads.weights import keep
 from matchkit.pipelines.match import predict
-from matchkit.pipelines.settings import features_path, told, weights_path
+from matchkit.pipelines.settings import features_path, told_for, weights_path
 
 TO_GRID = {"centre": image_to_grid, "corner": image_to_grid_corner}
 log = logging.getLogger(__name__)
@@ -93,12 +93,12 @@ def fit_head(
     settings: Sequence[str] = (),
     device: str = "auto",
 ) -> Fitted:
-    """Fits the head that an entry of `params.yaml`'s section `fit_head` describes; a fit that is complete is kept.
+    """Fits the head that `fit_head.<dataset>.<entry>` of `params.yaml` describes; a fit that is complete is kept.
 
     Raises:
         MatchkitError: an unknown head or parameter, features that are not there, or an empty split.
     """
-    asked = told("fit_head", entry, settings)
+    asked = told_for("fit_head", dataset, entry, settings)
     name = str(asked.values.get("head") or entry)
     kinds = (FitHeadParams, HEADS.load(name).Params, FitParams)
     own, of_head, of_fit = divide(asked.values, kinds, where=asked.where)

@@ -115,7 +115,7 @@ def match(
     Raises:
         MatchkitError: the head, the store or an image of the pairs is not there, or their specs differ.
     """
-    asked = told("match", None, settings)
+    asked = told("match", settings)
     matcher_name = str(asked.values.get("matcher", MatchParams().matcher))
     own, of_matcher = divide(asked.values, (MatchParams, MATCHERS.load(matcher_name).Params), where=asked.where)
     params = build(MatchParams, own, where=asked.where)

@@ -24,7 +24,7 @@ def plan(
     dataset: str, entry: str, *, root: Path | None = None, weights: str | None = None, settings: Sequence[str] = ()
 ) -> Plan:
     """Counts what `matchkit extract` would compute and write."""
-    backbone, _ = prepare(entry, weights=weights, settings=settings, device="cpu")
+    backbone, _ = prepare(dataset, entry, weights=weights, settings=settings, device="cpu")
     images = len(open_dataset(dataset, root).images)
     size = bytes_an_image(backbone.spec)
     return Plan(images, size, size * images, calls_an_image(backbone.spec))

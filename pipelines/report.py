@@ -47,7 +47,7 @@ def report(settings: Sequence[str] = (), *, folder: Path = SUMMARY.parent) -> Su
     Raises:
         MatchkitError: there is no report.
     """
-    asked = told("report", None, settings)
+    asked = told("report", settings)
     params = build(ReportParams, asked.values, where=asked.where)
     datasets = sorted({path.parent for path in folder.glob("*/*.json")})
     if not datasets:

@@ -5,24 +5,36 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from matchkit.core.params import parse_overrides, read_params, section
+from matchkit.core.params import check_names, parse_overrides, read_params, section
+from matchkit.extract.datasets import DATASETS
 
 PARAMS_FILE = Path("params.yaml")
 
 
 @dataclass(frozen=True, slots=True)
 class Told:
-    """The parameters of one entry of a stage, and where they stand for error messages."""
+    """The parameters of a stage, and where they stand for error messages."""
 
     values: Mapping[str, Any]
     where: str
 
 
-def told(stage: str, entry: str | None, settings: Sequence[str], *, file: Path = PARAMS_FILE) -> Told:
-    """The parameters under `<stage>.<entry>` of the file with `key=value` settings over them."""
-    keys = (stage,) if entry is None else (stage, entry)
-    values = section(read_params(file), *keys, where=str(file))
-    return Told(values | parse_overrides(settings), f"{file} {'.'.join(keys)}")
+def told(stage: str, settings: Sequence[str], *, file: Path = PARAMS_FILE) -> Told:
+    """The parameters under `<stage>` of the file with `key=value` settings over them."""
+    values = section(read_params(file), stage, where=str(file))
+    return Told(values | parse_overrides(settings), f"{file} {stage}")
+
+
+def told_for(stage: str, dataset: str, entry: str, settings: Sequence[str], *, file: Path = PARAMS_FILE) -> Told:
+    """The parameters under `<stage>.<dataset>.<entry>` of the file with `key=value` settings over them.
+
+    Raises:
+        ConfigError: the stage's section names a dataset that no table knows.
+    """
+    data = read_params(file)
+    check_names(section(data, stage, where=str(file)), list(DATASETS.table()), where=f"{file} {stage}")
+    values = section(data, stage, dataset, entry, where=str(file))
+    return Told(values | parse_overrides(settings), f"{file} {stage}.{dataset}.{entry}")
 
 
 def features_path(dataset: str, features: str) -> Path:

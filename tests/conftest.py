@@ -17,6 +17,11 @@ TREE_SIZES = {"cat/2007_000001": (40, 30), "cat/2007_000002": (32, 48), "dog/200
 """(width, height) of the images of `spair_tree`; the dog stands alone, so it is paired with itself."""
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Adds `--update-golden`, which writes the numbers of `tests/golden` anew."""
+    parser.addoption("--update-golden", action="store_true", help="write the golden numbers instead of comparing")
+
+
 def _shared(folder: str) -> Path:
     path = SHARED / folder
     if not path.is_dir():

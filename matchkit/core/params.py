@@ -11,7 +11,7 @@ from pydantic import TypeAdapter, ValidationError
 from matchkit.core.errors import ConfigError, nearest_name
 
 T = TypeVar("T")
-SECTIONS = ("datasets", "extract", "fit_head", "match", "evaluate", "report")
+SECTIONS = ("make_toy", "extract", "fit_head", "match", "evaluate", "report")
 """The sections of `params.yaml`, one a stage."""
 
 
@@ -31,7 +31,7 @@ def read_params(path: Path) -> dict[str, Any]:
         return {}
     if not isinstance(data, dict):
         raise ConfigError(f"{path} must hold a mapping of sections, not {type(data).__name__}")
-    _check_names(data, SECTIONS, where=str(path))
+    check_names(data, SECTIONS, where=str(path))
     return data
 
 
@@ -77,7 +77,7 @@ def divide(values: Mapping[Any, Any], kinds: Sequence[type], *, where: str) -> l
         ConfigError: a key that none of them has, with the nearest one.
     """
     fields = [_fields(kind) for kind in kinds]
-    _check_names(values, [name for names in fields for name in names], where=where)
+    check_names(values, [name for names in fields for name in names], where=where)
     return [{key: value for key, value in values.items() if key in names} for names in fields]
 
 
@@ -85,7 +85,12 @@ def _fields(kind: type) -> list[str]:
     return [field.name for field in dataclasses.fields(kind) if field.init]
 
 
-def _check_names(values: Iterable[object], known: Sequence[str], *, where: str) -> None:
+def check_names(values: Iterable[object], known: Sequence[str], *, where: str) -> None:
+    """Refuses a name that is not known.
+
+    Raises:
+        ConfigError: with the nearest known name.
+    """
     for key in values:
         if key not in known:
             hint = nearest_name(str(key), known) or f" There are: {', '.join(known)}."
@@ -98,7 +103,7 @@ def build(kind: type[T], values: Mapping[Any, Any], *, where: str) -> T:
     Raises:
         ConfigError: a key that `kind` does not have (with the nearest one), or a value that does not fit.
     """
-    _check_names(values, _fields(kind), where=where)
+    check_names(values, _fields(kind), where=where)
     try:
         return TypeAdapter(kind).validate_python(dict(values))
     except ValidationError as error:

@@ -77,11 +77,13 @@ def test_an_unknown_head(project: Path) -> None:
 
 
 def test_a_misspelt_parameter(project: Path) -> None:
-    (project / "params.yaml").write_text("extract:\n  pixels:\n    input_siz: 32\n")
+    (project / "params.yaml").write_text("extract:\n  spair:\n    pixels:\n      input_siz: 32\n")
     line = refused("extract", *COMMON, "--backbone", "pixels")
-    assert "params.yaml extract.pixels: no parameter 'input_siz'. Did you mean 'input_size'?" in line
-    (project / "params.yaml").write_text("extrct:\n  pixels: {}\n")
+    assert "params.yaml extract.spair.pixels: no parameter 'input_siz'. Did you mean 'input_size'?" in line
+    (project / "params.yaml").write_text("extrct: {}\n")
     assert "no parameter 'extrct'. Did you mean 'extract'?" in refused("extract", *COMMON, "--backbone", "pixels")
+    (project / "params.yaml").write_text("extract:\n  spairr: {}\n")
+    assert "no parameter 'spairr'. Did you mean 'spair'?" in refused("extract", *COMMON, "--backbone", "pixels")
 
 
 def test_weights_that_are_no_pipeline(project: Path) -> None:

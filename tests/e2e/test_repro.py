@@ -47,14 +47,12 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     folder = tmp_path_factory.mktemp("project")
     for name in ("dvc.yaml", "params.yaml"):
         shutil.copy(ROOT / name, folder / name)
-    params = yaml.safe_load((folder / "params.yaml").read_text())
-    change(folder, "datasets", toy={**params["datasets"]["toy"], **SMALL})
-    heads = {
-        name: {**entry, "steps": 4, "validate_every": 2}
-        for name, entry in params["fit_head"].items()
-        if "steps" in entry
+    heads = yaml.safe_load((folder / "params.yaml").read_text())["fit_head"]["toy"]
+    short = {
+        name: entry | ({"steps": 4, "validate_every": 2} if "steps" in entry else {}) for name, entry in heads.items()
     }
-    change(folder, "fit_head", **heads)
+    change(folder, "make_toy", **SMALL)
+    change(folder, "fit_head", toy=short)
     dvc(folder, "init", "--no-scm", "--quiet")
     return folder, dvc(folder, "repro")
 
