@@ -10,12 +10,14 @@ Channels last: a keypoint's descriptor is contiguous. Any zarr v3 reader opens i
 
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import google_crc32c
 import numpy as np
 import zarr
+from jaxtyping import Shaped
 
 from matchkit.core.errors import StoreError
 from matchkit.core.spec import FeatureSpec, LayerSpec
@@ -41,14 +43,43 @@ def create(path: Path, spec: FeatureSpec, ids: Sequence[str]) -> None:
     sync(path)
 
 
+def write_shards(shards: Mapping[Path, Shaped[np.ndarray, "t _ _ _"]]) -> None:
+    """Writes the shard files of one image, each whole or not at all; when this returns they are on the disk.
+
+    All are written and synced under other names before the first takes its own. Writing the few bytes of a shard
+    here instead of through zarr costs a tenth of the time; any zarr reader reads the same arrays.
+    """
+    beside = {path: path.with_name(f"{path.name}.tmp") for path in shards}
+    for path, values in shards.items():
+        with beside[path].open("wb") as file:
+            file.write(values.data)
+            file.write(shard_index(chunks=len(values), size=values[0].nbytes))
+            file.flush()
+            os.fdatasync(file.fileno())
+    for path, temporary in beside.items():
+        temporary.replace(path)
+    for folder in {path.parent for path in shards}:
+        _sync_place(folder)
+
+
+def shard_index(*, chunks: int, size: int) -> bytes:
+    """The end of a shard file: offset and length of every chunk as uint64, then the index's CRC-32C."""
+    index = np.asarray([(number * size, size) for number in range(chunks)], dtype="<u8").tobytes()
+    return index + int(google_crc32c.value(index)).to_bytes(4, "little")
+
+
 def sync(path: Path) -> None:
     """Sees to it that a file, or a folder's list of names, and its own name are on the disk."""
-    for place in (path, path.parent):
-        descriptor = os.open(place, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+    _sync_place(path)
+    _sync_place(path.parent)
+
+
+def _sync_place(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def describe(spec: FeatureSpec, ids: Sequence[str]) -> dict[str, Any]:
@@ -101,11 +132,11 @@ def open_group(path: Path) -> tuple[zarr.Group, FeatureSpec, list[str]]:
 
 
 def layer_array(group: zarr.Group, layer: str) -> zarr.Array[Any]:
-    """The array of one layer; every chunk is written, also one of zeros."""
+    """The array of one layer."""
     array = group.get(layer)
     if not isinstance(array, zarr.Array):
         raise StoreError(f"{group.store_path} has no array of layer '{layer}': the store is damaged. Extract it anew")
-    return array.with_config({"write_empty_chunks": True})
+    return array
 
 
 def shard_bytes(spec: FeatureSpec, layer: str) -> int:

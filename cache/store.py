@@ -175,15 +175,11 @@ class FeatureStore:
         if image_id not in self._rows:
             raise StoreError(f"{self.path} has no row for image '{image_id}'")
         row = self._rows[image_id]
+        values = {layer: self._at_rest(layer, maps) for layer in self.layers}
         if image_id in self._ledger.complete:
             self._ledger.withdraw(image_id)
-        checksums = {}
-        for layer in self.spec.layers:
-            values = self._at_rest(layer.name, maps)
-            self._arrays[layer.name][row : row + 1] = values[None]
-            checksums[layer.name] = google_crc32c.value(values.tobytes())
-        for layer in self.spec.layers:
-            layout.sync(layout.shard_file(self.path, layer.name, row))
+        layout.write_shards({layout.shard_file(self.path, layer, row): values[layer] for layer in self.layers})
+        checksums = {layer: google_crc32c.value(values[layer]) for layer in self.layers}
         self._ledger.record(image_id, Entry(image_crc32c, checksums))
 
     def _at_rest(self, layer: str, maps: Mapping[str, torch.Tensor]) -> Shaped[np.ndarray, "t gh gw c"]:
@@ -193,7 +189,7 @@ class FeatureStore:
         values = maps[layer].permute(0, 2, 3, 1).numpy()
         if values.shape != array.shape[1:]:
             raise StoreError(f"{self.path}: layer '{layer}' takes (t,h,w,c) {array.shape[1:]}, not {values.shape}")
-        return np.ascontiguousarray(values, dtype=array.dtype)
+        return np.ascontiguousarray(values, dtype=layout.DTYPES[self.spec.dtype])
 
     def write_manifest(self) -> Path:
         """Writes the small file that stands for this store in DVC, and returns its path."""

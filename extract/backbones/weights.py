@@ -26,6 +26,8 @@ EMBEDDED = "tiny"
 
 CONFIGURATION = ("*.json", "*.txt")
 READ = ("*.safetensors", *CONFIGURATION)
+VARIANTS = ("*.fp16.*", "*non_ema*")
+"""Copies of the same weights that many hub folders hold beside them, and that are not read."""
 Network = TypeVar("Network", bound=ModelMixin)
 
 
@@ -55,7 +57,9 @@ def locate(weights: str, *, embedded: str, marker: str, parts: Sequence[str]) ->
 def _download(hub_id: str, *, parts: Sequence[str]) -> Path:
     patterns = [os.path.normpath(f"{part}/*.safetensors") for part in parts]
     try:
-        return Path(snapshot_download(hub_id, allow_patterns=[*patterns, *CONFIGURATION, "tokenizer/*"]))
+        return Path(
+            snapshot_download(hub_id, allow_patterns=[*patterns, *CONFIGURATION], ignore_patterns=list(VARIANTS))
+        )
     except (HfHubHTTPError, LocalEntryNotFoundError, HFValidationError, OSError) as error:
         reason = str(error).strip().partition("\n")[0]
         raise WeightsError(
@@ -79,7 +83,9 @@ def checksum(folder: Path, *, parts: Sequence[str]) -> str:
     """`sha256:` and 16 digits over the names and bytes of all safetensors and configurations of `parts`."""
     digest = hashlib.sha256()
     for part in parts:
-        for path in sorted(path for pattern in READ for path in (folder / part).glob(pattern)):
+        read = {path for pattern in READ for path in (folder / part).glob(pattern)}
+        variants = {path for pattern in VARIANTS for path in (folder / part).glob(pattern)}
+        for path in sorted(read - variants):
             digest.update(f"{part}/{path.name}".encode())
             with path.open("rb") as file:
                 digest.update(hashlib.file_digest(file, "sha256").digest())

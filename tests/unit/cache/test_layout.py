@@ -26,6 +26,16 @@ def test_stock_zarr_reads_the_same_numbers(
             np.testing.assert_array_equal(array[row], written)
 
 
+def test_the_bytes_are_those_that_stock_zarr_writes(store: FeatureStore, spec: FeatureSpec) -> None:
+    layout.create(store.path.with_name("stock.zarr"), spec, ["a", "b", "c", "d"])
+    stock = zarr.open(store.path.with_name("stock.zarr"), mode="r+")
+    for layer in spec.layers:
+        stock[layer.name][1] = zarr.open(store.path, mode="r")[layer.name][1]
+        written = layout.shard_file(store.path, layer.name, 1).read_bytes()
+        assert written == layout.shard_file(store.path.with_name("stock.zarr"), layer.name, 1).read_bytes()
+        assert len(written) == layout.shard_bytes(spec, layer.name)
+
+
 def test_one_file_a_layer_and_image_uncompressed(store: FeatureStore, spec: FeatureSpec) -> None:
     for layer in spec.layers:
         folder = store.path / layer.name

@@ -97,12 +97,12 @@ def test_overwriting(store: FeatureStore, spec: FeatureSpec, random_maps: Draw) 
 def test_a_write_cut_short_leaves_the_image_absent(
     store: FeatureStore, spec: FeatureSpec, random_maps: Draw, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Killed after the first layer: neither the old nor the mixed maps are trusted."""
+    """Killed before the journal has its line: neither the old maps nor the new ones are trusted."""
 
     def killed(path: Path) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("matchkit.cache.layout.sync", killed)
+    monkeypatch.setattr("matchkit.cache.layout._sync_place", killed)
     with pytest.raises(KeyboardInterrupt):
         store.write("b", random_maps(spec, 50))
     assert FeatureStore.open(store.path).missing(["a", "b"]) == ["b"]
@@ -123,6 +123,9 @@ def test_maps_that_do_not_fit_are_refused(store: FeatureStore, spec: FeatureSpec
         store.write("d", {"up0.0": maps["up0.0"]})
     with pytest.raises(StoreError, match=r"layer 'up0\.0' takes \(t,h,w,c\) \(3, 2, 3, 5\), not \(2, 2, 3, 5\)"):
         store.write("d", {name: values[:2] for name, values in maps.items()})
+    with pytest.raises(StoreError, match="lack layer"):
+        store.write("b", {})
+    assert same(FeatureStore.open(store.path).read("b"), random_maps(spec, 1))  # what was there is there still
     assert store.missing(["d"]) == ["d"]
 
 

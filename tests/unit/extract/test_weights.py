@@ -9,6 +9,7 @@ import pytest
 import torch
 from diffusers import UNet2DConditionModel
 from huggingface_hub.errors import LocalEntryNotFoundError
+from huggingface_hub.utils import filter_repo_objects
 
 from matchkit.core.errors import WeightsError
 from matchkit.extract.backbones import weights
@@ -66,9 +67,11 @@ def test_pickles_are_refused_unopened(copy: Path) -> None:
 
 
 def test_a_hub_that_cannot_be_reached(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def unreachable(hub_id: str, *, allow_patterns: list[str]) -> str:
-        assert (hub_id, allow_patterns[0]) == ("someone/model", "unet/*.safetensors")
-        assert not any(pattern.endswith((".bin", "*")) for pattern in allow_patterns if "tokenizer" not in pattern)
+    def unreachable(hub_id: str, **patterns: list[str]) -> str:
+        assert (hub_id, patterns["allow_patterns"][0]) == ("someone/model", "unet/*.safetensors")
+        assert not any(
+            pattern.endswith((".bin", "*")) for pattern in patterns["allow_patterns"] if "tokenizer" not in pattern
+        )
         raise LocalEntryNotFoundError("offline")
 
     monkeypatch.chdir(tmp_path)
@@ -77,10 +80,39 @@ def test_a_hub_that_cannot_be_reached(tmp_path: Path, monkeypatch: pytest.Monkey
         find("someone/model")
 
 
-def test_a_download_is_checked_like_a_folder(sd_folder: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+ON_THE_HUB = {
+    "model_index.json": True,
+    "unet/config.json": True,
+    "unet/diffusion_pytorch_model.safetensors": True,
+    "unet/diffusion_pytorch_model.fp16.safetensors": False,
+    "unet/diffusion_pytorch_model.non_ema.safetensors": False,
+    "unet/diffusion_pytorch_model.bin": False,
+    "text_encoder/model.safetensors": True,
+    "tokenizer/merges.txt": True,
+    "safety_checker/model.safetensors": False,
+    "v1-5-pruned.ckpt": False,
+}
+"""Files of a hub folder, and whether they are needed."""
+
+
+def test_a_download_takes_what_is_needed_and_is_checked_like_a_folder(
+    sd_folder: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    fetched: list[str] = []
+
+    def snapshot(hub_id: str, **patterns: list[str]) -> str:
+        fetched.extend(filter_repo_objects(ON_THE_HUB, **patterns))
+        return str(sd_folder)
+
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(weights, "snapshot_download", lambda hub_id, *, allow_patterns: str(sd_folder))
+    monkeypatch.setattr(weights, "snapshot_download", snapshot)
     assert find("someone/model") == sd_folder
+    assert fetched == [name for name, needed in ON_THE_HUB.items() if needed]
+
+
+def test_copies_in_other_types_do_not_change_the_checksum(sd_folder: Path, copy: Path) -> None:
+    (copy / "unet" / "diffusion_pytorch_model.fp16.safetensors").write_bytes(b"not read")
+    assert checksum(copy, parts=PARTS) == checksum(sd_folder, parts=PARTS)
 
 
 def test_the_checksum_names_bytes_and_not_places(sd_folder: Path, copy: Path) -> None:
