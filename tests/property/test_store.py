@@ -1,11 +1,13 @@
 """The store against a dictionary, through every order of writes, kills and reopenings."""
 
+import itertools
 import shutil
 import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 from hypothesis import Phase, settings
 from hypothesis import strategies as st
@@ -81,20 +83,18 @@ class StoreMachine(RuleBasedStateMachine):
     def killed_between_layers(self, data: st.DataObject, seed: int, layers: int) -> None:
         """The maps of some layers, none or one, are new on the disk; the journal never heard of them."""
         image_id = data.draw(st.sampled_from(self.rows))
-        maps, at_rest = self.random_maps(SPEC, seed), FeatureStore._at_rest
+        renames = itertools.count()
+        replace = Path.replace
 
-        def dying(store: FeatureStore, layer: str, given: Mapping[str, torch.Tensor]) -> np.ndarray:
-            if layer == LAYERS[layers].name:
+        def dying(path: Path, target: Path) -> Path:
+            if next(renames) == layers:
                 raise Killed
-            return at_rest(store, layer, given)
+            return replace(path, target)
 
-        FeatureStore._at_rest = dying
-        try:
-            self.store.write(image_id, maps)
-        except Killed:
-            self.held.pop(image_id, None)
-        finally:
-            FeatureStore._at_rest = at_rest
+        with pytest.MonkeyPatch.context() as patch, pytest.raises(Killed):
+            patch.setattr(Path, "replace", dying)
+            self.store.write(image_id, self.random_maps(SPEC, seed))
+        self.held.pop(image_id, None)
         self.reopen()
 
     @precondition(lambda self: self.rows)
