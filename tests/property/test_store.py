@@ -91,9 +91,10 @@ class StoreMachine(RuleBasedStateMachine):
                 raise Killed
             return replace(path, target)
 
-        with pytest.MonkeyPatch.context() as patch, pytest.raises(Killed):
+        with pytest.MonkeyPatch.context() as patch:
             patch.setattr(Path, "replace", dying)
-            self.store.write(image_id, self.random_maps(SPEC, seed))
+            with pytest.raises(Killed):
+                self.store.write(image_id, self.random_maps(SPEC, seed))
         self.held.pop(image_id, None)
         self.reopen()
 
