@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from matchkit.core.records import Pair as Pair
     from matchkit.core.spec import FeatureSpec as FeatureSpec
     from matchkit.evaluate.pck import score as score
+    from matchkit.evaluate.predictions import Predictions as Predictions
     from matchkit.evaluate.protocol import EvalProtocol as EvalProtocol
     from matchkit.extract.datasets import open_dataset as open_dataset
 
@@ -29,6 +30,7 @@ _PUBLIC = {
     "ImageRecord": "matchkit.core.records",
     "MatchkitError": "matchkit.core.errors",
     "Pair": "matchkit.core.records",
+    "Predictions": "matchkit.evaluate.predictions",
     "open_dataset": "matchkit.extract.datasets",
     "score": "matchkit.evaluate.pck",
 }

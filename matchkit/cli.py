@@ -92,7 +92,7 @@ def main() -> None:
 @set_option
 @device_option
 @verb
-def extract(dataset: str, backbone: str, **options: Any) -> tuple[Any, Line]:  # noqa: ANN401
+def extract(dataset: str, backbone: str, **options: Any) -> tuple[Any, Line]:
     """Run a frozen backbone over a dataset's images, once, into a feature store."""
     from matchkit.pipelines.extract import extract as run
 
@@ -110,7 +110,7 @@ def extract(dataset: str, backbone: str, **options: Any) -> tuple[Any, Line]:  #
 @set_option
 @device_option
 @verb
-def fit_head(head: str, dataset: str, **options: Any) -> tuple[Any, Line]:  # noqa: ANN401
+def fit_head(head: str, dataset: str, **options: Any) -> tuple[Any, Line]:
     """Fit HEAD, an entry of params.yaml or a head, on the training pairs from the store alone."""
     from matchkit.pipelines.fit_head import fit_head as run
 
@@ -126,7 +126,7 @@ def fit_head(head: str, dataset: str, **options: Any) -> tuple[Any, Line]:  # no
 @set_option
 @device_option
 @verb
-def match(dataset: str, head: str, **options: Any) -> tuple[Any, Line]:  # noqa: ANN401
+def match(dataset: str, head: str, **options: Any) -> tuple[Any, Line]:
     """Match the keypoints of a split's pairs with a fitted head, into a predictions file."""
     from matchkit.pipelines.match import match as run
 
@@ -140,11 +140,11 @@ def match(dataset: str, head: str, **options: Any) -> tuple[Any, Line]:  # noqa:
 @click.option("--predictions", type=click.Path(path_type=Path), help="[default: predictions/<dataset>/<head>.npz]")
 @set_option
 @verb
-def evaluate(dataset: str, head: str, **options: Any) -> tuple[Any, Line]:  # noqa: ANN401
+def evaluate(dataset: str, head: str, **options: Any) -> tuple[Any, Line]:
     """Score predictions: PCK in original pixels, under a stated protocol."""
     from matchkit.pipelines.evaluate import evaluate as run
 
-    def line(evaluated: Any) -> str:  # noqa: ANN401
+    def line(evaluated: Any) -> str:
         reference, averages = next(iter(evaluated.report.scores.items()))
         scores = ", ".join(f"PCK@{alpha} {value:.1f}" for alpha, value in averages["keypoint"].items())
         return f"{evaluated.path}: {scores} ({reference}, a keypoint)"
@@ -169,7 +169,7 @@ def report(settings: tuple[str, ...]) -> tuple[Any, Line]:
 @click.option("--weights", help="Folder or hub id of the backbone's weights. [default: the embedded ones]")
 @set_option
 @verb
-def plan(dataset: str, backbone: str, **options: Any) -> tuple[Any, Line]:  # noqa: ANN401
+def plan(dataset: str, backbone: str, **options: Any) -> tuple[Any, Line]:
     """Say what an extraction will compute and write, before it runs."""
     from matchkit.pipelines.plan import plan as run
 
@@ -223,7 +223,7 @@ def datasets_info(name: str, root: Path | None) -> tuple[Any, Line]:
     return count(name, root), _dataset_line
 
 
-def _dataset_line(counts: Any) -> str:  # noqa: ANN401
+def _dataset_line(counts: Any) -> str:
     pairs = ", ".join(f"{number:,} {split}" for split, number in counts.pairs.items())
     return f"{counts.root}: {counts.images:,} images; pairs: {pairs}"
 
