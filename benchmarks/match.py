@@ -10,6 +10,7 @@ similarity maps written and read once) at the rate at which this machine copies 
 import statistics
 import time
 from collections.abc import Callable
+from functools import partial
 
 import click
 import numpy as np
@@ -62,8 +63,8 @@ def main(threads: int) -> None:
         source, target = torch.rand(2, width, side, side, generator=generator)
         points = np.random.default_rng(0).uniform(0, side - 1, (KEYPOINTS, 2)).astype(np.float32)
         nearest = Nearest(NearestParams(upsample=factor))
-        old = seconds(lambda: published(source, target, points, factor), runs=5)  # noqa: B023 - called at once
-        new = seconds(lambda: nearest.match(source, target, points), runs=15)  # noqa: B023 - called at once
+        old = seconds(partial(published, source, target, points, factor), runs=5)
+        new = seconds(partial(nearest.match, source, target, points), runs=15)
         floor = (target.nbytes + 2 * 4 * KEYPOINTS * (side * factor) ** 2) / rate
         click.echo(
             f"{name:10} {width} x {side} x {side}, {factor} times finer: published {1e3 * old:8.1f} ms, "

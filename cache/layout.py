@@ -47,7 +47,7 @@ def write_shards(shards: Mapping[Path, Shaped[np.ndarray, "t _ _ _"]]) -> None:
     """Writes the shard files of one image, each whole or not at all; when this returns they are on the disk.
 
     All are written and synced under other names before the first takes its own. Writing the few bytes of a shard
-    here instead of through zarr costs a tenth of the time; any zarr reader reads the same arrays.
+    here instead of through zarr costs about a quarter of the time; any zarr reader reads the same arrays.
     """
     beside = {path: path.with_name(f"{path.name}.tmp") for path in shards}
     for path, values in shards.items():

@@ -73,12 +73,16 @@ class Ledger:
             file.flush()
             os.fdatasync(file.fileno())
 
+    def content(self) -> str:
+        """The first 12 hexadecimal digits of a digest of every complete image's checksums."""
+        content = json.dumps(sorted((name, sorted(entry.layers.items())) for name, entry in self._complete.items()))
+        return hashlib.sha256(content.encode()).hexdigest()[:12]
+
     def write_manifest(self, *, spec_digest: str) -> Path:
         """Writes the small file that stands for the store in DVC: digests of the spec and of all that is complete."""
-        content = json.dumps(sorted((name, sorted(entry.layers.items())) for name, entry in self._complete.items()))
         manifest = {
             "spec": spec_digest,
-            "content": hashlib.sha256(content.encode()).hexdigest()[:12],
+            "content": self.content(),
             "images": len(self._complete),
         }
         temporary = self._manifest.with_suffix(".tmp")

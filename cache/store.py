@@ -191,6 +191,11 @@ class FeatureStore:
             raise StoreError(f"{self.path}: layer '{layer}' takes (t,h,w,c) {array.shape[1:]}, not {values.shape}")
         return np.ascontiguousarray(values, dtype=layout.DTYPES[self.spec.dtype])
 
+    @property
+    def content(self) -> str:
+        """A digest of all that is complete here; it changes when an image is added or its maps change."""
+        return self._ledger.content()
+
     def write_manifest(self) -> Path:
         """Writes the small file that stands for this store in DVC, and returns its path."""
         return self._ledger.write_manifest(spec_digest=self.spec.digest())

@@ -1,8 +1,10 @@
 """Stage fit-head: a head fitted on the training pairs from the store alone, chosen on the validation pairs."""
 
+import hashlib
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,7 @@ from matchkit.core.device import choose_device
 from matchkit.core.geometry import image_to_grid, image_to_grid_corner
 from matchkit.core.interfaces import Head, TrainableHead
 from matchkit.core.params import build, divide
-from matchkit.core.records import PairDataset
+from matchkit.core.records import Pair, PairDataset
 from matchkit.evaluate.matchers import Nearest, NearestParams
 from matchkit.evaluate.pck import score
 from matchkit.evaluate.predictions import Predictions
@@ -64,12 +66,12 @@ class Validation:
     def __init__(self, store: FeatureStore, dataset: PairDataset, params: FitHeadParams) -> None:
         self._store = store
         self._images = dataset.images
-        self._pairs = [pair for pair in dataset.pairs(params.validation) if len(pair.source_points)]
-        ids = sorted({image_id for pair in self._pairs for image_id in (pair.source, pair.target)})
+        self.pairs = [pair for pair in dataset.pairs(params.validation) if len(pair.source_points)]
+        ids = sorted({image_id for pair in self.pairs for image_id in (pair.source, pair.target)})
         store.require(ids, remedy="Run: matchkit extract")
         self._limit = round(params.memory_gb * 1e9)
         self._caches: dict[tuple[Any, ...], MapCache] = {}
-        boxed = all(pair.target_box is not None for pair in self._pairs)
+        boxed = all(pair.target_box is not None for pair in self.pairs)
         self._protocol = EvalProtocol(alphas=(params.alpha,), references=("box",) if boxed else ("image",))
 
     def __call__(self, head: Head) -> float:
@@ -78,8 +80,8 @@ class Validation:
         if key not in self._caches:
             # one at a time: a search over layers would otherwise hold every layer
             self._caches = {key: MapCache(self._store, layers=key[0], timesteps=key[1], limit=self._limit)}
-        found = predict(self._pairs, self._images, head, self._caches[key], Nearest(NearestParams()), limit=self._limit)
-        report = score(self._pairs, self._images, Predictions(found, {}), self._protocol)
+        found = predict(self.pairs, self._images, head, self._caches[key], Nearest(NearestParams()), limit=self._limit)
+        report = score(self.pairs, self._images, Predictions(found, {}), self._protocol)
         return next(iter(report.scores[self._protocol.references[0]]["keypoint"].values()))
 
 
@@ -108,16 +110,19 @@ def fit_head(
     head: Head = HEADS.build(name, of_head, where=asked.where, spec=features.spec)
     validation = Validation(features, data, params)
     files = FitFiles(out or weights_path(dataset, entry))
-    about = {
+    about: dict[str, Any] = {
         "dataset": dataset,
         "features": params.features,
         "train": params.train,
         "validation_split": params.validation,
     }
     if isinstance(head, TrainableHead):
+        pairs = data.pairs(params.train)
+        about |= {"data": _digest(features, [*pairs, *validation.pairs]), "alpha": params.alpha}
         head.to(choose_device(device))
         fit = Fit(head, name, spec=features.spec, params=fit_params, files=files, about=about)
-        return Fitted(files.best, _train(fit, features, data, head, params, fit_params, validation))
+        cached = partial(_cached, pairs, data, features, head, params, fit_params)
+        return Fitted(files.best, _train(fit, cached, fit_params, validation))
     if isinstance(head, RawLayer):
         head, best = choose_layer(head, validation)
     else:
@@ -126,21 +131,33 @@ def fit_head(
     return Fitted(files.best, best)
 
 
-def _train(
-    fit: Fit,
-    store: FeatureStore,
+def _digest(store: FeatureStore, pairs: Sequence[Pair]) -> str:
+    """Names what a fit learns from: the store's content and the pairs with their keypoints.
+
+    A fit that is complete, or was interrupted, on other data is then not taken for this one.
+    """
+    digest = hashlib.sha256(store.content.encode())
+    for pair in pairs:
+        digest.update(f"{pair.id} {pair.source_points.tolist()} {pair.target_points.tolist()}".encode())
+    return digest.hexdigest()[:12]
+
+
+def _cached(
+    pairs: Sequence[Pair],
     data: PairDataset,
+    store: FeatureStore,
     head: Head,
     params: FitHeadParams,
     fit_params: FitParams,
-    validation: Validation,
-) -> float:
+) -> CachedPairs:
+    maps = MapCache(store, layers=head.layers, timesteps=head.timesteps, limit=round(params.memory_gb * 1e9))
+    return CachedPairs(maps, pairs, data.images, grid=head.grid, to_grid=TO_GRID[fit_params.points])
+
+
+def _train(fit: Fit, cached: Callable[[], CachedPairs], params: FitParams, validation: Validation) -> float:
     done = fit.completed()
     if done is not None:
         log.info("this fit is complete already")
         return done
-    maps = MapCache(store, layers=head.layers, timesteps=head.timesteps, limit=round(params.memory_gb * 1e9))
-    pairs = CachedPairs(maps, data.pairs(params.train), data.images, grid=head.grid, to_grid=TO_GRID[fit_params.points])
-    return fit.run(
-        lambda start: pairs.batches(size=fit_params.pairs, seed=fit_params.order_seed, start=start), validation
-    )
+    pairs = cached()
+    return fit.run(lambda start: pairs.batches(size=params.pairs, seed=params.order_seed, start=start), validation)
