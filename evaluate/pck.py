@@ -71,6 +71,23 @@ def _errors(pair: Pair, predictions: Predictions) -> Float[np.ndarray, " n"]:
     return np.asarray(np.linalg.norm(points.astype(np.float64) - pair.target_points, axis=1))
 
 
+def hits(
+    pairs: Sequence[Pair],
+    images: Mapping[str, ImageRecord],
+    predictions: Predictions,
+    *,
+    alpha: float,
+    reference: Reference,
+) -> list[Bool[np.ndarray, " _"]]:
+    """For each pair whether each of its keypoints is correct, for statistics over pairs.
+
+    Raises:
+        MatchkitError: a pair has no prediction, or one of another number of keypoints.
+        DatasetError: the reference is the box and a pair has none.
+    """
+    return [_errors(pair, predictions) <= alpha * reference_length(pair, images, reference) for pair in pairs]
+
+
 def reference_length(pair: Pair, images: Mapping[str, ImageRecord], reference: Reference) -> float:
     """The length in original pixels of the target to which alpha is relative.
 

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int
 
+from matchkit.core.records import Canvas
 from matchkit.core.spec import FeatureSpec
 
 Maps = Mapping[str, Float[torch.Tensor, "..."]]
@@ -26,10 +27,21 @@ class Backbone(Protocol):
         """All that makes these features what they are."""
         ...
 
+    @property
+    def canvases(self) -> tuple[Canvas, ...]:
+        """The inputs that it takes of each photograph, mostly one; the first is that of the spec."""
+        ...
+
     def __call__(
-        self, images: Float[torch.Tensor, "b 3 h w"], ids: Sequence[str]
-    ) -> dict[str, Float[torch.Tensor, "b t c gh gw"]]:
-        """The maps of images in [0, 1]; the ids seed whatever is drawn at random."""
+        self, images: Float[torch.Tensor, "b 3 _ _"], ids: Sequence[str], *others: Float[torch.Tensor, "b 3 _ _"]
+    ) -> dict[str, Float[torch.Tensor, "b t _ _ _"]]:
+        """The maps of images in [0, 1], on the CPU in the type that is stored.
+
+        Args:
+            images: on the first canvas.
+            ids: of the images, which seed whatever is drawn at random.
+            others: the same images on the other canvases.
+        """
         ...
 
 

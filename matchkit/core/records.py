@@ -1,12 +1,14 @@
 """What a dataset is: images once, pairs by reference; and the placement of an image in a network's input."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import Literal, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float
+
+from matchkit.core.errors import ConfigError, DatasetError
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +49,56 @@ class Pair:
     source_box: tuple[float, float, float, float] | None = None
     target_box: tuple[float, float, float, float] | None = None
     variations: Mapping[str, int] = field(default_factory=dict)
+
+
+MIRRORED = "@flip"
+"""What ends the id of an image's mirrored copy: the same photograph, left and right exchanged."""
+AZIMUTHS = 8
+"""Viewpoint bins around an object, counted by turning it one way: mirrored, they count the other way."""
+
+
+def mirrored(record: ImageRecord) -> ImageRecord:
+    """The record of an image's mirrored copy: the same file under the id `<id>@flip`.
+
+    Raises:
+        DatasetError: the id ends so already.
+    """
+    if record.id.endswith(MIRRORED):
+        raise DatasetError(
+            f"image '{record.id}': the ending {MIRRORED} is kept for mirrored copies; rename {record.path}"
+        )
+    azimuth = None if record.azimuth is None else -record.azimuth % AZIMUTHS
+    return replace(record, id=record.id + MIRRORED, azimuth=azimuth)
+
+
+Resample = Literal["bilinear", "bicubic", "lanczos"]
+"""Pillow's filters for resizing, by the names that parameters use; all of them antialias."""
+
+
+@dataclass(frozen=True, slots=True)
+class Canvas:
+    """How a photograph becomes the input of a network.
+
+    Attributes:
+        size: (width, height) of the input in pixels.
+        fit: `stretch` loses the aspect ratio, `letterbox` keeps it between bars.
+        resample: the filter.
+        bars: the value in [0, 1] of the letterbox's bars.
+        oriented: whether an EXIF orientation is applied first; the published code ignores it.
+
+    Raises:
+        ConfigError: bars of no brightness.
+    """
+
+    size: tuple[int, int]
+    fit: Literal["stretch", "letterbox"]
+    resample: Resample = "bilinear"
+    bars: float = 0.5
+    oriented: bool = False
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.bars <= 1:
+            raise ConfigError(f"bars must lie in 0..1, not {self.bars}")
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,8 @@ from typing import Any, Literal
 from matchkit.core.errors import SpecMismatchError, StoreError
 from matchkit.core.geometry import Fit
 
-StoredType = Literal["fp16", "fp32"]
+StoredType = Literal["fp16", "fp32", "bf16", "int8", "int4"]
+"""The types at rest that an extraction may choose; `matchkit.cache.codec` knows what they are."""
 Scalar = str | int | float | bool | None
 
 
@@ -39,8 +40,9 @@ class FeatureSpec:
             without timesteps.
         input_size: (width, height) of the network's input in pixels.
         fit: how an image is put into the input.
-        dtype: the number type of the maps at rest.
+        dtype: the number type or codec of the maps at rest.
         options: the backbone's own parameters that change the numbers (hook point, prompt, posterior, seed, ...).
+        lineage: digests of the specs this one was derived from, the extraction's first and the direct parent's last.
         revision: raised by hand when the code starts to give other numbers for the same spec.
     """
 
@@ -50,8 +52,9 @@ class FeatureSpec:
     timesteps: tuple[int, ...]
     input_size: tuple[int, int]
     fit: Fit
-    dtype: StoredType
+    dtype: str
     options: Mapping[str, Scalar] = field(default_factory=dict)
+    lineage: tuple[str, ...] = ()
     revision: int = 1
 
     def layer(self, name: str) -> LayerSpec:
@@ -84,6 +87,7 @@ class FeatureSpec:
             values["layers"] = tuple(LayerSpec(x["name"], x["channels"], tuple(x["grid"])) for x in values["layers"])
             values["timesteps"] = tuple(values["timesteps"])
             values["input_size"] = tuple(values["input_size"])
+            values["lineage"] = tuple(values["lineage"])
             return cls(**values)
         except (KeyError, TypeError) as error:
             raise StoreError(f"this is no feature spec: {error}") from error
@@ -102,6 +106,14 @@ class FeatureSpec:
             for key in keys
             if ours.get(key) != theirs.get(key)
         ]
+
+    def derive(self, **changes: Any) -> "FeatureSpec":  # noqa: ANN401 - the fields of this class
+        """A spec with some fields changed and this one as its direct parent."""
+        return dataclasses.replace(self, lineage=(*self.lineage, self.digest()), **changes)
+
+    def serves(self, wanted: "FeatureSpec") -> bool:
+        """Whether these features are `wanted` or were derived from it."""
+        return wanted.digest() in (self.digest(), *self.lineage)
 
     def require(self, other: "FeatureSpec", *, where: str, remedy: str) -> None:
         """Refuses `other` unless it is this spec.

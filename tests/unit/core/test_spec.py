@@ -29,13 +29,14 @@ CHANGES: list[dict[str, Any]] = [
     {"options": {"steps": 50, "prompt": None}},
     {"options": {"steps": 50}},
     {"options": {"steps": 50, "prompt": "", "seed": 0}},
+    {"lineage": ("0123456789ab",)},
     {"revision": 2},
 ]
 
 
 def test_the_digest_does_not_move() -> None:
     """A digest names caches on disks everywhere: this one changes only together with the format of a spec."""
-    assert SPEC.digest() == "0cefc7af9535"
+    assert SPEC.digest() == "9321f3cf329d"
 
 
 def test_every_field_is_varied_here() -> None:

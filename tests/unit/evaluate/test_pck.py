@@ -7,7 +7,7 @@ import pytest
 
 from matchkit.core.errors import DatasetError, MatchkitError
 from matchkit.core.records import ImageRecord, Pair
-from matchkit.evaluate.pck import score
+from matchkit.evaluate.pck import hits, score
 from matchkit.evaluate.predictions import Predictions
 from matchkit.evaluate.protocol import EvalProtocol
 
@@ -83,3 +83,33 @@ def test_a_pair_without_a_box_can_only_be_scored_by_image() -> None:
         score([data], IMAGES, found, EvalProtocol())
     report = score([data], IMAGES, found, EvalProtocol(references=("image",)))
     assert report.scores["image"]["keypoint"]["0.05"] == 100.0
+
+
+def test_hits_are_the_verdicts_of_each_pair_at_one_alpha() -> None:
+    """The box's longer edge is 100 and the image's 500: an error up to 10, or up to 50, is correct."""
+    box = (0.0, 0.0, 100.0, 50.0)
+    pairs = [
+        pair("one", [[0, 0], [10, 0], [20, 0]], box=box),
+        pair("none", [], box=box),
+        pair("two", [[5, 5]], box=box),
+    ]
+    errors = {"one": [10.0, 10.5, 50.0], "none": [], "two": [50.5]}
+    moved = {
+        p.id: p.target_points + np.asarray([[0, e] for e in errors[p.id]], np.float32).reshape(-1, 2) for p in pairs
+    }
+    found = Predictions(dict(reversed(moved.items())), {})
+    box_hits = hits(pairs, IMAGES, found, alpha=0.1, reference="box")
+    assert [verdicts.tolist() for verdicts in box_hits] == [[True, False, False], [], [False]]
+    image_hits = hits(pairs, IMAGES, found, alpha=0.1, reference="image")
+    assert [verdicts.tolist() for verdicts in image_hits] == [[True, True, True], [], [False]]
+    report = score([pairs[0], pairs[2]], IMAGES, found, EvalProtocol(alphas=(0.1,), references=("box", "image")))
+    for reference, verdicts in (("box", box_hits), ("image", image_hits)):
+        assert report.scores[reference]["keypoint"]["0.10"] == 100 * np.concatenate(verdicts).mean()
+
+
+def test_hits_need_predictions_and_the_reference() -> None:
+    data = pair("p", [[1, 1], [2, 2]])
+    with pytest.raises(MatchkitError, match=r"lack pair 'p'\. Run: matchkit match"):
+        hits([data], IMAGES, Predictions({}, {}), alpha=0.1, reference="image")
+    with pytest.raises(DatasetError, match="no target box"):
+        hits([data], IMAGES, Predictions({"p": data.target_points}, {}), alpha=0.1, reference="box")
