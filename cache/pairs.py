@@ -1,53 +1,112 @@
-"""Pairs as a head trains on them, read from a store: each image once, held in memory up to a bound."""
+"""Pairs as a head trains on them, read from a store: each image once, held in memory up to a bound, a batch ahead."""
 
+import threading
+from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import torch
-from cachetools import LRUCache
-from jaxtyping import Shaped
+from jaxtyping import Int, Shaped
 
+from matchkit.cache.reader import ImageMaps
 from matchkit.cache.store import FeatureStore
 from matchkit.core.errors import DatasetError
 from matchkit.core.geometry import Points, cell_index, place
 from matchkit.core.interfaces import PairBatch
 from matchkit.core.records import ImageRecord, Pair, Placement
 
-ImageMaps = dict[str, Shaped[torch.Tensor, "t _ _ _"]]
+BatchMaps = dict[str, Shaped[torch.Tensor, "b t _ _ _"]]
+Room = dict[str, Shaped[torch.Tensor, "_ t _ _ _"]]
+"""Memory for a number of images."""
 ToGrid = Callable[[Points, Placement, tuple[int, int]], Points]
+CPU = torch.device("cpu")
 
 
 class MapCache:
-    """The maps of the images used last, as torch tensors in the stored type, in at most `limit` bytes of memory."""
+    """The maps of the images used last, in the type of the store, in at most `limit` bytes of one block of memory.
 
-    def __init__(self, store: FeatureStore, *, layers: Sequence[str], timesteps: Sequence[int], limit: int) -> None:
+    Args:
+        store: where maps are read.
+        layers: which ones.
+        timesteps: which ones, in this order.
+        limit: bytes that are held; less than an image holds none.
+        device: where they are held.
+
+    Attributes:
+        images: how many images fit.
+    """
+
+    def __init__(
+        self,
+        store: FeatureStore,
+        *,
+        layers: Sequence[str],
+        timesteps: Sequence[int],
+        limit: int,
+        device: torch.device = CPU,
+    ) -> None:
         self.store = store
         self._layers = tuple(layers)
         self._timesteps = tuple(timesteps)
-        self._held: LRUCache[str, ImageMaps] = LRUCache(limit, getsizeof=_size)
+        self._device = device
+        self._staging = store.buffers(layers, timesteps, pinned=device.type == "cuda")
+        size = sum(values.nbytes for values in self._staging.values())
+        self.images = min(limit // size, len(store.ids))
+        self._held = self.room(self.images) if self.images else {}
+        self._slots: OrderedDict[str, int] = OrderedDict()
+        self._free = list(range(self.images))
+        self._lock = threading.Lock()
 
-    def __getitem__(self, image_id: str) -> ImageMaps:
-        """The maps of one image, {layer: (t,c,gh,gw)}."""
-        if image_id in self._held:
-            return self._held[image_id]
-        read = self.store.read(image_id, self._layers, self._timesteps)
-        maps = {layer: torch.from_numpy(values) for layer, values in read.items()}
-        if _size(maps) <= self._held.maxsize:
-            self._held[image_id] = maps
+    def room(self, images: int) -> Room:
+        """Memory for the maps of some images on the device of the cache."""
+        return self.store.batch_buffers(images, self._layers, self._timesteps, device=self._device)
+
+    def batch(self, ids: Sequence[str], out: Room | None = None) -> BatchMaps:
+        """The maps of some images as {layer: (b,t,c,gh,gw)}, views of channels-last memory.
+
+        Args:
+            ids: of the images.
+            out: memory of `room` for at least as many images.
+        """
+        maps = {name: values[: len(ids)] for name, values in (out or self.room(len(ids))).items()}
+        with self._lock:
+            for number, image_id in enumerate(ids):
+                row = {name: values[number] for name, values in maps.items()}
+                if self.images:
+                    _copy(self._hold(image_id), row)
+                else:
+                    self._read(image_id, row)
         return maps
 
-    def batch(self, ids: Sequence[str]) -> dict[str, Shaped[torch.Tensor, "b t _ _ _"]]:
-        """The maps of some images as {layer: (b,t,c,gh,gw)}."""
-        images = [self[image_id] for image_id in ids]
-        return {layer: torch.stack([maps[layer] for maps in images]) for layer in self._layers}
+    def _hold(self, image_id: str) -> ImageMaps:
+        slot = self._slots.pop(image_id, None)
+        if slot is None:
+            if not self._free:
+                self._free.append(self._slots.popitem(last=False)[1])
+            slot = self._free[-1]
+            self._read(image_id, {name: values[slot] for name, values in self._held.items()})
+            self._free.pop()  # only now: a slot whose reading failed holds nothing
+        self._slots[image_id] = slot
+        return {name: values[slot] for name, values in self._held.items()}
+
+    def _read(self, image_id: str, into: ImageMaps) -> None:
+        if self._device.type == "cpu":
+            self.store.read(image_id, self._layers, self._timesteps, out=into)
+        else:
+            _copy(self.store.read(image_id, self._layers, self._timesteps, out=self._staging), into)
 
 
-def _size(maps: Mapping[str, torch.Tensor]) -> int:
-    return sum(values.nbytes for values in maps.values())
+def _copy(maps: ImageMaps, into: ImageMaps) -> None:
+    for name, values in into.items():
+        values.copy_(maps[name])
 
 
 class CachedPairs:
     """The pairs of a split with their maps, in a seeded order that a resumed run takes up where it stopped.
+
+    Where the cache cannot hold all images, pairs whose images are at hand together come together: an epoch then takes
+    blocks of images two at a time, and its pairs are in random order only within these.
 
     Args:
         maps: where maps are read and held.
@@ -77,8 +136,13 @@ class CachedPairs:
         self._to_grid = to_grid
         if not self._pairs:
             raise DatasetError("none of the pairs to be trained on has a keypoint")
-        ids = sorted({image_id for pair in self._pairs for image_id in (pair.source, pair.target)})
-        maps.store.require(ids, remedy="Run: matchkit extract")
+        self._ids = sorted({image_id for pair in self._pairs for image_id in (pair.source, pair.target)})
+        maps.store.require(self._ids, remedy="Run: matchkit extract")
+
+    @property
+    def holds_all(self) -> bool:
+        """Whether all images of the pairs are at hand together; where not, their number shapes the order."""
+        return self._maps.images >= len(self._ids)
 
     def __len__(self) -> int:
         return len(self._pairs)
@@ -87,24 +151,42 @@ class CachedPairs:
         """Batches of `size` pairs without end, from batch number `start` on; every epoch has its own order.
 
         The batch of a number is the same in every run with this seed. An epoch's last partial batch is left out, so
-        all batches are of one size; a split smaller than `size` is one batch.
+        all batches are of one size; a split smaller than `size` is one batch. A thread reads the next batch meanwhile.
+        **The maps of a batch are overwritten when the next one is asked for.**
         """
         size = min(size, len(self._pairs))
-        in_epoch = len(self._pairs) // size
-        number = start
-        while True:
-            epoch, position = divmod(number, in_epoch)
-            order = np.random.default_rng([seed, epoch]).permutation(len(self._pairs))
-            for first in range(position * size, in_epoch * size, size):
-                yield self.collate([self._pairs[index] for index in order[first : first + size]])
-                number += 1
+        rooms = [self._maps.room(min(2 * size, len(self._ids))) for _ in range(2)]
+        numbered = enumerate(self._chosen(size=size, seed=seed, start=start))
+        with ThreadPoolExecutor(1, initializer=torch.set_num_threads, initargs=(1,)) as thread:
+            ahead = thread.submit(self.collate, next(numbered)[1], rooms[0])
+            for number, pairs in numbered:
+                batch, ahead = ahead.result(), thread.submit(self.collate, pairs, rooms[number % 2])
+                yield batch
 
-    def collate(self, pairs: Sequence[Pair]) -> PairBatch:
+    def _chosen(self, *, size: int, seed: int, start: int) -> Iterator[list[Pair]]:
+        in_epoch = len(self._pairs) // size
+        epoch, position = divmod(start, in_epoch)
+        while True:
+            order = self._order(np.random.default_rng([seed, epoch]))
+            for first in range(position * size, in_epoch * size, size):
+                yield [self._pairs[index] for index in order[first : first + size]]
+            epoch, position = epoch + 1, 0
+
+    def _order(self, generator: np.random.Generator) -> Int[np.ndarray, " n"]:
+        """An epoch's order of the pairs."""
+        if self.holds_all:
+            return generator.permutation(len(self._pairs))
+        blocks = generator.permutation(len(self._ids)) // max(1, self._maps.images // 2)
+        block = dict(zip(self._ids, blocks.tolist(), strict=True))
+        together = np.array([sorted((block[pair.source], block[pair.target])) for pair in self._pairs])
+        return np.lexsort((generator.permutation(len(self._pairs)), together[:, 1], together[:, 0]))
+
+    def collate(self, pairs: Sequence[Pair], room: Room | None = None) -> PairBatch:
         """Some pairs as a batch: every distinct image once."""
         ids = list(dict.fromkeys(image_id for pair in pairs for image_id in (pair.source, pair.target)))
         row = {image_id: number for number, image_id in enumerate(ids)}
         return PairBatch(
-            maps=self._maps.batch(ids),
+            maps=self._maps.batch(ids, room),
             source=tuple(row[pair.source] for pair in pairs),
             target=tuple(row[pair.target] for pair in pairs),
             source_cells=tuple(self._cells(pair.source, pair.source_points) for pair in pairs),

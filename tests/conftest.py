@@ -1,8 +1,15 @@
 """What several folders of tests stand on: the shared files where present, drawn images and trees, tiny networks."""
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+import os
+import threading
+import time
+import urllib.request
+import uuid
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -179,3 +186,121 @@ def dinov2_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("networks") / "dinov2"
     model.save_pretrained(folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def timm_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A ViT in timm's format, tiny and untrained: 32 px input, patches of 8, three blocks of width 16."""
+    timm = pytest.importorskip("timm", reason="timm is not installed")
+    shape = {"img_size": 32, "patch_size": 8, "embed_dim": 16, "depth": 3, "num_heads": 2}
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = timm.create_model("vit_tiny_patch16_224", pretrained=False, num_classes=0, **shape)
+    folder = tmp_path_factory.mktemp("networks") / "timm"
+    normalisation = {"mean": [0.4, 0.5, 0.6], "std": [0.2, 0.25, 0.3], "input_size": [3, 32, 32]}
+    timm.models.save_for_hf(
+        model, folder, safe_serialization=True, model_config={"pretrained_cfg": normalisation}, model_args=shape
+    )
+    return folder
+
+
+Application = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
+
+
+@dataclass
+class S3Server:
+    """moto's S3 behind a door that keeps the promises of S3 and plays the tricks of a network.
+
+    Attributes:
+        application: moto's.
+        endpoint: its address.
+        seen: the requests so far, as `GET /bucket/key`.
+        most: requests at the same time, so far.
+        delay: seconds before an answer.
+        lost: answers to come that get lost: the server does what was asked, and then says 500.
+    """
+
+    application: Application
+    endpoint: str = ""
+    seen: list[str] = field(default_factory=list)
+    most: int = 0
+    delay: float = 0.0
+    lost: int = 0
+    _now: int = 0
+    _counting: threading.Lock = field(default_factory=threading.Lock)
+    _changing: threading.Lock = field(default_factory=threading.Lock)
+
+    def __call__(self, environ: dict[str, Any], start: Callable[..., Any]) -> Iterable[bytes]:
+        with self._counting:
+            self.seen.append(f"{environ['REQUEST_METHOD']} {environ['PATH_INFO']}")
+            self._now += 1
+            self.most = max(self.most, self._now)
+        try:
+            time.sleep(self.delay)
+            return self._answer(environ, start)
+        finally:
+            with self._counting:
+                self._now -= 1
+
+    def _answer(self, environ: dict[str, Any], start: Callable[..., Any]) -> Iterable[bytes]:
+        if environ["REQUEST_METHOD"] in ("GET", "HEAD"):
+            return self.application(environ, start)
+        # moto looks whether there is an object and then writes it, in two steps; S3 does it in one
+        with self._changing:
+            if self.lost == 0:
+                return list(self.application(environ, start))
+            self.lost -= 1
+            list(self.application(environ, lambda *_: None))
+            start("500 Internal Server Error", [])
+            return []
+
+    def ask(self, method: str, path: str, data: bytes | None = None, **headers: str) -> None:
+        """A request without obstore and without credentials."""
+        asked = urllib.request.Request(f"{self.endpoint}{path}", data, headers, method=method)
+        asked.add_header("Content-Type", "application/octet-stream")  # what looks like a form is no body to moto
+        urllib.request.build_opener(urllib.request.ProxyHandler({})).open(asked).close()
+
+
+@pytest.fixture(scope="session")
+def s3_server() -> Iterator[S3Server]:
+    """A real S3 server on this machine."""
+    from moto.server import DomainDispatcherApplication, create_backend_app
+    from werkzeug.serving import WSGIRequestHandler, make_server
+
+    class Quiet(WSGIRequestHandler):
+        def log(self, *_: object) -> None:
+            """Says nothing."""
+
+    server = S3Server(DomainDispatcherApplication(create_backend_app))
+    listening = make_server("127.0.0.1", 0, server, threaded=True, request_handler=Quiet)
+    server.endpoint = f"http://127.0.0.1:{listening.server_port}"
+    thread = threading.Thread(target=listening.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    yield server
+    listening.shutdown()
+    thread.join()
+    listening.server_close()
+
+
+@pytest.fixture
+def bucket_url(s3_server: S3Server, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Where a store may lie in a new bucket; the environment leads to its server."""
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("AWS_ENDPOINT_URL", s3_server.endpoint)
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "somebody")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "hush-hush")
+    monkeypatch.setenv("AWS_REGION", "us-east-1")
+    monkeypatch.setenv("AWS_ALLOW_HTTP", "true")
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    name = f"features-{uuid.uuid4().hex}"
+    s3_server.ask("PUT", f"/{name}")
+    return f"s3://{name}/spair/F.zarr"
+
+
+@pytest.fixture(params=["s3", "memory"])
+def object_url(request: pytest.FixtureRequest) -> str:
+    """Where a store may lie: in a new bucket, and in memory."""
+    if request.param == "memory":
+        return f"memory:///{uuid.uuid4().hex}"
+    return str(request.getfixturevalue("bucket_url"))
