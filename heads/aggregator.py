@@ -5,8 +5,10 @@ the published weights, which load as they are.
 """
 
 import dataclasses
+import operator
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial, reduce
 from typing import Any
 
 import torch
@@ -16,12 +18,15 @@ from torch.nn import functional
 
 from matchkit.core.errors import ConfigError
 from matchkit.core.interfaces import Maps, PairBatch
-from matchkit.core.similarity import cells, resize, unit
+from matchkit.core.similarity import resize, unit
 from matchkit.core.spec import FeatureSpec
 from matchkit.heads.losses import symmetric_cross_entropy
+from matchkit.heads.weighted_sum import weighted_sum
 
 GROUPS = 32
 """Groups of every group norm, as published."""
+AT_WORK = 8 << 20
+"""Bytes of descriptor maps that are made at a time; with what they are made from they stay in a CPU's cache."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +57,8 @@ class _ConvNorm(nn.Conv2d):
         nn.init.kaiming_normal_(self.weight, mode="fan_out", nonlinearity="relu")
 
     def convolve(self, x: torch.Tensor) -> torch.Tensor:
+        if self.kernel_size == (1, 1):  # the channels lie last in memory, so this is one matrix product
+            return functional.linear(x.movedim(1, -1), self.weight.flatten(1)).movedim(-1, 1)
         return functional.conv2d(x, self.weight, padding=self.padding)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -75,10 +82,11 @@ class Bottleneck(nn.Module):
 
     def forward(self, x: Float[torch.Tensor, "b c gh gw"], grid: tuple[int, int]) -> Float[torch.Tensor, "b d h w"]:
         """The descriptors of one layer's maps on `grid` (height, width) in cells; never negative."""
+        x = x.float()
+        main = self.conv1.norm(resize(self.conv1.convolve(x), grid)).relu_()
+        main = self.conv3(self.conv2(main).relu_())
         skip = self.shortcut.norm(resize(self.shortcut.convolve(x), grid))
-        main = functional.relu(self.conv1.norm(resize(self.conv1.convolve(x), grid)))
-        main = self.conv3(functional.relu(self.conv2(main)))
-        return functional.relu(main + skip)
+        return main.add_(skip).relu_()  # type: ignore[no-any-return]
 
 
 class AggregationNetwork(nn.Module):
@@ -92,6 +100,7 @@ class AggregationNetwork(nn.Module):
 
     def __init__(self, channels: Sequence[int], *, timesteps: int, projection: int) -> None:
         super().__init__()
+        self.projection = projection
         # a list of one-element sequences: the published state dict says `bottleneck_layers.<layer>.0.`
         self.bottleneck_layers = nn.ModuleList([nn.Sequential(Bottleneck(c, projection)) for c in channels])
         self.mixing_weights = nn.Parameter(torch.ones(len(channels) * timesteps))
@@ -101,14 +110,18 @@ class AggregationNetwork(nn.Module):
     ) -> Float[torch.Tensor, "b d h w"]:
         """Descriptors from the maps (b,t,c,gh,gw) of each layer; not normalised."""
         shares = self.mixing_weights.softmax(0).unflatten(0, (-1, len(layers)))
-        total: torch.Tensor | None = None
-        for index, (maps, stage) in enumerate(zip(layers, self.bottleneck_layers, strict=True)):
-            b, t = maps.shape[:2]
-            projected = stage[0](maps.flatten(0, 1), grid)  # type: ignore[index]
-            mixed = torch.einsum("btdhw,t->bdhw", projected.unflatten(0, (b, t)), shares[:, index])
-            total = mixed if total is None else total + mixed
-        assert total is not None, "a network without layers"
-        return total
+        together = max(1, AT_WORK // (4 * self.projection * grid[0] * grid[1]))
+        mixed = (
+            weighted_sum(
+                partial(stage[0], grid=grid),  # type: ignore[index]
+                maps,
+                shares[:, index],
+                parameters=list(stage.parameters()),
+                together=together,
+            )
+            for index, (maps, stage) in enumerate(zip(layers, self.bottleneck_layers, strict=True))
+        )
+        return reduce(operator.add, mixed)
 
 
 class Aggregator:
@@ -133,15 +146,15 @@ class Aggregator:
     def describe(self, maps: Maps) -> Float[torch.Tensor, "b d gh gw"]:
         """Descriptors of maps {layer: (b,t,c,gh,gw)} on the head's grid; not normalised and never negative."""
         device = self.network.mixing_weights.device
-        return self.network([maps[layer].to(device).float() for layer in self.layers], self.grid)  # type: ignore[no-any-return]
+        return self.network([maps[layer].to(device) for layer in self.layers], self.grid)  # type: ignore[no-any-return]
 
     def loss(self, batch: PairBatch) -> dict[str, Float[torch.Tensor, ""]]:
         """The mean symmetric cross-entropy of the batch's pairs."""
         descriptors = self.describe(batch.maps)
-        rows = [unit(cells(descriptor)) for descriptor in descriptors]
+        rows = unit(descriptors.movedim(1, -1).flatten(1, 2))
         terms = [
             symmetric_cross_entropy(
-                rows[source], rows[target], source_cells.to(rows[0].device), target_cells.to(rows[0].device)
+                rows[source], rows[target], source_cells.to(rows.device), target_cells.to(rows.device)
             )
             for source, target, source_cells, target_cells in zip(
                 batch.source, batch.target, batch.source_cells, batch.target_cells, strict=True
