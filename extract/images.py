@@ -1,61 +1,88 @@
 """Photographs decoded and put into a network's input."""
 
+from pathlib import Path
+
 import numpy as np
 import torch
 from jaxtyping import Float
-from PIL import Image
+from PIL import Image, ImageOps
 
 from matchkit.core.errors import DatasetError
-from matchkit.core.geometry import Fit, letterboxed_size, place
-from matchkit.core.records import ImageRecord, Placement
+from matchkit.core.geometry import letterboxed_size, place
+from matchkit.core.records import MIRRORED, Canvas, ImageRecord, Placement
 
-DEEP_MODES = {"I", "F", "I;16", "I;16B", "I;16L"}
+FILTERS = {
+    "bilinear": Image.Resampling.BILINEAR,
+    "bicubic": Image.Resampling.BICUBIC,
+    "lanczos": Image.Resampling.LANCZOS,
+}
+DEEP_MODES = ("I", "F")
+"""How Pillow's modes of more than 8 bits begin."""
 
 
-def load_image(record: ImageRecord) -> Image.Image:
-    """Decodes an image to RGB; an EXIF orientation is not applied, as in the published code.
+def load_image(record: ImageRecord, *, oriented: bool = False) -> Image.Image:
+    """Decodes an image to RGB as the published code does.
+
+    Grey stands in all three channels, transparency is dropped (what lies under it shows), a colour profile is not
+    applied, and of several frames the first is taken.
+
+    Args:
+        record: which one; its mirrored copy where the id ends in `@flip`.
+        oriented: whether an EXIF orientation is applied, which the published code ignores; the record's size, and all
+            that is annotated in the image frame, is then that of the turned image.
 
     Raises:
-        DatasetError: the file is missing, truncated, of more than 8 bits a channel, or of another size than annotated.
+        DatasetError: the file is missing, broken, too large to be true, of more than 8 bits a channel, or of another
+            size than annotated.
     """
     try:
-        with Image.open(record.path) as image:
-            if _is_deep(image):
-                raise DatasetError(
-                    f"{record.path} has more than 8 bits a channel (mode {image.mode}); convert it first"
-                )
-            decoded = image.convert("RGB")
+        decoded = _decode(record.path, oriented=oriented)
+    except DatasetError:
+        raise
     except FileNotFoundError as error:
         raise DatasetError(f"{record.path} is missing: the file of image '{record.id}'") from error
-    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
+    except Exception as error:  # the decoders of a dozen formats, and what a broken file makes of them
         raise DatasetError(f"{record.path} cannot be decoded: {error}") from error
     if decoded.size != record.size:
+        turned = " once its EXIF orientation is applied" if oriented else ""
         raise DatasetError(
-            f"{record.path} is {decoded.width} x {decoded.height} pixels, but its annotation says "
+            f"{record.path} is {decoded.width} x {decoded.height} pixels{turned}, but its annotation says "
             f"{record.size[0]} x {record.size[1]}"
         )
-    return decoded
+    return ImageOps.mirror(decoded) if record.id.endswith(MIRRORED) else decoded
+
+
+def _decode(path: Path, *, oriented: bool) -> Image.Image:
+    with Image.open(path) as image:
+        if _is_deep(image):
+            raise DatasetError(f"{path} has more than 8 bits a channel (mode {image.mode}); convert it first")
+        upright = ImageOps.exif_transpose(image) if oriented else image
+        if upright.mode == "P" and "transparency" in upright.info:
+            upright = upright.convert("RGBA")  # the same colours, without Pillow's warning
+        return upright.convert("RGB")
 
 
 def _is_deep(image: Image.Image) -> bool:
-    """Whether a channel has more than 8 bits; Pillow says RGB of a 16-bit colour PNG and would cut it."""
-    return image.mode in DEEP_MODES or any(";16" in str(tile) for tile in getattr(image, "tile", ()))
+    """Whether a channel has more than 8 bits; Pillow says RGB of a 16-bit colour image and would cut it."""
+    return image.mode.startswith(DEEP_MODES) or any(map(_is_deep_tile, getattr(image, "tile", ())))
 
 
-def to_input(
-    image: Image.Image, input_size: tuple[int, int], *, fit: Fit
-) -> tuple[Float[torch.Tensor, "3 h w"], Placement]:
-    """Resizes an image into an input of (width, height) pixels; values in [0, 1], letterbox bars at 0.5.
+def _is_deep_tile(tile: tuple[str, object, int, object]) -> bool:
+    codec, _, _, arguments = tile
+    if codec.startswith("ppm") and isinstance(arguments, tuple):  # ends in the largest value
+        return int(arguments[-1]) > 255
+    return ";16" in str(arguments)
 
-    The filter is Pillow's antialiased bilinear, that of the published code.
-    """
-    placement = place(image.size, input_size, fit=fit)
-    inner = input_size if fit == "stretch" else letterboxed_size(image.size, input_size)
-    resized = image if image.size == inner else image.resize(inner, Image.Resampling.BILINEAR)
+
+def to_input(image: Image.Image, canvas: Canvas) -> tuple[Float[torch.Tensor, "3 h w"], Placement]:
+    """Puts an image into an input; values in [0, 1]."""
+    placement = place(image.size, canvas.size, fit=canvas.fit)
+    inner = canvas.size if canvas.fit == "stretch" else letterboxed_size(image.size, canvas.size)
+    resized = image if image.size == inner else image.resize(inner, FILTERS[canvas.resample])
     pixels = torch.from_numpy(np.array(resized)).permute(2, 0, 1).float() / 255
-    if inner == input_size:
+    if inner == canvas.size:
         return pixels.contiguous(), placement
     left, top = (int(x) for x in placement.offset)
-    canvas = torch.full((3, input_size[1], input_size[0]), 0.5)
-    canvas[:, top : top + inner[1], left : left + inner[0]] = pixels
-    return canvas, placement
+    whole = torch.full((3, canvas.size[1], canvas.size[0]), float(canvas.bars))
+    whole[:, top : top + inner[1], left : left + inner[0]] = pixels
+    return whole, placement

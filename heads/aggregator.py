@@ -48,12 +48,26 @@ class AggregatorParams:
     seed: int = 0
 
 
+class _GroupNorm(nn.GroupNorm):
+    """The group norm, as exact for channels-last memory as for any other.
+
+    For such memory torch takes a variance as E[x^2] - E[x]^2, which cancels where a mean is large. A group norm does
+    not see a constant that is added to a group, so about the group's mean is taken away first. That of a quarter of the
+    cells will do: it is never further from the mean than 1.8 standard deviations.
+    """
+
+    def forward(self, input: Float[torch.Tensor, "b c h w"]) -> Float[torch.Tensor, "b c h w"]:
+        channels = input.detach()[..., ::2, ::2].mean((2, 3)).unflatten(1, (self.num_groups, -1))
+        centre = channels.mean(2, keepdim=True).expand_as(channels).flatten(1)
+        return super().forward(input - centre[..., None, None])
+
+
 class _ConvNorm(nn.Conv2d):
     """A convolution without bias and its group norm, named `norm` as in the published weights."""
 
     def __init__(self, channels_in: int, channels_out: int, *, kernel: int) -> None:
         super().__init__(channels_in, channels_out, kernel, padding=kernel // 2, bias=False)
-        self.norm = nn.GroupNorm(GROUPS, channels_out)
+        self.norm = _GroupNorm(GROUPS, channels_out)
         nn.init.kaiming_normal_(self.weight, mode="fan_out", nonlinearity="relu")
 
     def convolve(self, x: torch.Tensor) -> torch.Tensor:

@@ -102,7 +102,7 @@ class Part:
     name: str
     files: int
     bytes: int
-    bytes_an_image: float
+    bytes_an_image: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,7 +219,7 @@ def du(store: str) -> Usage:
 
 def _part(name: str, taken: list[tuple[int, int]], images: int) -> Part:
     size = sum(size for _, size in taken)
-    return Part(name, sum(files for files, _ in taken), size, size / images if images else 0.0)
+    return Part(name, sum(files for files, _ in taken), size, size // images if images else 0)
 
 
 def verify(store: str, *, repair: bool) -> Verified:

@@ -1,72 +1,35 @@
 """Stage extract: a dataset's images through a frozen backbone into a feature store, once."""
 
 import logging
-import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-import google_crc32c
-from tqdm import tqdm
-
+from matchkit.cache.layout import image_bytes
 from matchkit.cache.store import FeatureStore
-from matchkit.core.device import choose_device
-from matchkit.core.errors import ConfigError, DatasetError, MatchkitError
-from matchkit.core.interfaces import Backbone
-from matchkit.core.params import build, divide
+from matchkit.core.errors import DatasetError
 from matchkit.core.records import ImageRecord
-from matchkit.extract.backbones import BACKBONES
-from matchkit.extract.datasets import open_dataset
-from matchkit.extract.run import feature_maps
-from matchkit.pipelines.settings import features_path, told_for
+from matchkit.core.spec import FeatureSpec
+from matchkit.extract.run import checksum
+from matchkit.pipelines.cluster import Cluster, fill_by
+from matchkit.pipelines.fill import fill
+from matchkit.pipelines.prepare import Prepared, images_of, prepare
+from matchkit.pipelines.settings import features_path
+from matchkit.pipelines.space import absent, require_space
+from matchkit.pipelines.tally import Tally
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class ExtractParams:
-    """How an extraction runs; none of this changes the features beyond the last bits.
-
-    Attributes:
-        backbone: name in the table of backbones; "" where the entry itself has that name.
-        batch: images a batch.
-        workers: threads that compute a batch each; 0 takes one a core.
-    """
-
-    backbone: str = ""
-    batch: int = 2
-    workers: int = 0
-
-    def __post_init__(self) -> None:
-        if self.batch < 1 or self.workers < 0:
-            raise ConfigError("batch must be at least 1 and workers at least 0")
 
 
 @dataclass(frozen=True, slots=True)
 class Extraction:
     """What an extraction did: the store, its spec's digest, and images there were already and images done now."""
 
-    store: Path
+    store: str
     digest: str
     present: int
     done: int
-
-
-def prepare(
-    dataset: str, entry: str, *, weights: str | None, settings: Sequence[str], device: str
-) -> tuple[Backbone, ExtractParams]:
-    """Builds the backbone that `extract.<dataset>.<entry>` of `params.yaml` describes.
-
-    Raises:
-        MatchkitError: an unknown backbone or parameter, or weights that are not there.
-    """
-    asked = told_for("extract", dataset, entry, settings)
-    name = str(asked.values.get("backbone") or entry)
-    kinds = (ExtractParams, BACKBONES.load(name).Params)
-    values = dict(asked.values) | ({"weights": weights} if weights else {})
-    run, params = divide(values, kinds, where=asked.where)
-    backbone: Backbone = BACKBONES.build(name, params, where=asked.where, device=choose_device(device))
-    return backbone, build(ExtractParams, run, where=asked.where)
 
 
 def extract(
@@ -75,54 +38,90 @@ def extract(
     *,
     root: Path | None = None,
     weights: str | None = None,
-    out: Path | None = None,
+    out: Path | str | None = None,
     settings: Sequence[str] = (),
     device: str = "auto",
     limit: int | None = None,
+    flip: bool = False,
+    force: bool = False,
+    workers: int | None = None,
+    scheduler: str | None = None,
 ) -> Extraction:
     """Extracts what is missing or stale; everything that can be decoded is done before a failure is raised.
 
+    Args:
+        dataset: name in the table of datasets.
+        entry: of `params.yaml`, or a backbone.
+        root: the dataset's tree.
+        weights: of the backbone.
+        out: the store's path or URL.
+        settings: `key=value`, over `params.yaml`.
+        device: on which to compute.
+        limit: only so many images, the first ones by id.
+        flip: also the images' mirrored copies, with ids that end in `@flip`.
+        force: whether to begin on a disk without room for all of it.
+        workers: processes to start on this machine, each with the backbone; None computes in this process.
+        scheduler: address of a dask cluster that computes instead.
+
     Raises:
         SpecMismatchError: the store was made under another spec.
+        StoreError: there is no room on the disk, or it cannot be written.
         DatasetError: images that cannot be decoded, all of them named, after the others are done.
     """
-    images = open_dataset(dataset, root).images
-    records = list(images.values())[:limit]
-    backbone, params = prepare(dataset, entry, weights=weights, settings=settings, device=device)
-    store = FeatureStore.create(out or features_path(dataset, entry), backbone.spec, [record.id for record in records])
-    checksums = {record.id: _checksum(record) for record in records if record.path.exists()}
-    for image_id in store.stale(checksums):
-        log.warning("%s: image '%s' has changed since it was extracted", store.path, image_id)
-        store.withdraw(image_id)
-    todo = [images[image_id] for image_id in store.missing(record.id for record in records)]
-    failures = _fill(store, backbone, todo, checksums, params=params)
-    store.write_manifest()
-    if failures:
-        listed = "; ".join(str(failure) for failure in failures)
-        raise DatasetError(f"{len(failures)} of {len(records)} images cannot be extracted: {listed}")
-    return Extraction(store.path, store.spec.digest(), present=len(records) - len(todo), done=len(todo))
+    cluster = Cluster(scheduler or "", workers or 0) if scheduler or workers else None
+    prepared = prepare(dataset, entry, weights=weights, settings=settings, device=device)
+    records = images_of(dataset, root, limit=limit, flip=flip)
+    spec, ids = prepared.backbone.spec, [record.id for record in records]
+    where = out or features_path(dataset, entry)
+    if not force:
+        require_space(where, spec, images=len(absent(where, spec, ids)))
+    todo = _begin(where, spec, records)
+    with _told_when_stopped(where, ids), Tally(images=len(todo), bytes_an_image=image_bytes(spec)) as tally:
+        if todo and cluster:
+            fill_by(cluster, where, prepared, todo, device=device, tally=tally)
+        elif todo:
+            _fill_here(where, prepared, todo, tally=tally)
+    with FeatureStore.open(where) as store:
+        store.finalize()
+    if tally.failures:
+        listed = "; ".join(tally.failures)
+        raise DatasetError(f"{len(tally.failures)} of {len(records)} images cannot be extracted: {listed}")
+    return Extraction(str(store), spec.digest(), present=len(records) - len(todo), done=len(todo))
 
 
-def _checksum(record: ImageRecord) -> int:
-    return int(google_crc32c.value(record.path.read_bytes()))
+def _begin(where: Path | str, spec: FeatureSpec, records: Sequence[ImageRecord]) -> list[ImageRecord]:
+    """Lays the store out and returns the images that are to be done."""
+    with FeatureStore.create(where, spec, [record.id for record in records]) as store:
+        missing = set(store.missing(record.id for record in records))
+        there = {record.id: checksum(record) for record in records if record.id not in missing and record.path.exists()}
+        for image_id in store.stale(there):
+            log.warning("%s: image '%s' has changed since it was extracted", store, image_id)
+            store.withdraw(image_id)
+            missing.add(image_id)
+    return [record for record in records if record.id in missing]
 
 
-def _fill(
-    store: FeatureStore,
-    backbone: Backbone,
-    records: Sequence[ImageRecord],
-    checksums: dict[str, int],
-    *,
-    params: ExtractParams,
-) -> list[MatchkitError]:
-    failures: list[MatchkitError] = []
-    workers = params.workers or os.cpu_count() or 1
-    run = feature_maps(backbone, records, batch=params.batch, workers=workers)
-    with tqdm(total=len(records), desc="extract", unit="image", disable=None) as progress:
-        for extracted in run:
-            if extracted.failure is None:
-                store.write(extracted.record.id, extracted.maps, image_crc32c=checksums[extracted.record.id])
-            else:
-                failures.append(extracted.failure)
-            progress.update()
-    return failures
+def _fill_here(where: Path | str, prepared: Prepared, records: Sequence[ImageRecord], *, tally: Tally) -> None:
+    with FeatureStore.open(where, prepared.backbone.spec) as store:
+        fill(
+            store,
+            prepared.backbone,
+            records,
+            batch=prepared.params.batch,
+            threads=prepared.threads,
+            decoders=prepared.decoders,
+            tally=tally,
+        )
+
+
+@contextmanager
+def _told_when_stopped(where: Path | str, ids: Sequence[str]) -> Iterator[None]:
+    try:
+        yield
+    except (KeyboardInterrupt, SystemExit):
+        kept = len(ids) - len(FeatureStore.open(where).missing(ids))
+        log.warning(
+            "%s: stopped. %s of %s images are complete and kept; the same command goes on from there",
+            *(where, f"{kept:,}", f"{len(ids):,}"),
+        )
+        raise

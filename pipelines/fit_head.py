@@ -2,9 +2,8 @@
 
 import hashlib
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -90,7 +89,7 @@ def fit_head(
     entry: str,
     *,
     root: Path | None = None,
-    store: Path | None = None,
+    store: Path | str | None = None,
     out: Path | None = None,
     settings: Sequence[str] = (),
     device: str = "auto",
@@ -120,8 +119,17 @@ def fit_head(
         pairs = data.pairs(params.train)
         about |= {"data": _digest(features, [*pairs, *validation.pairs]), "alpha": params.alpha}
         head.to(choose_device(device))
+        maps = MapCache(
+            features,
+            layers=head.layers,
+            timesteps=head.timesteps,
+            limit=round(params.memory_gb * 1e9),
+            device=choose_device(device),
+        )
+        cached = CachedPairs(maps, pairs, data.images, grid=head.grid, to_grid=TO_GRID[fit_params.points])
+        if not cached.holds_all:  # the order of the pairs then depends on how many images are at hand together
+            about["at_once"] = maps.images
         fit = Fit(head, name, spec=features.spec, params=fit_params, files=files, about=about)
-        cached = partial(_cached, pairs, data, features, head, params, fit_params)
         return Fitted(files.best, _train(fit, cached, fit_params, validation))
     if isinstance(head, RawLayer):
         head, best = choose_layer(head, validation)
@@ -142,22 +150,9 @@ def _digest(store: FeatureStore, pairs: Sequence[Pair]) -> str:
     return digest.hexdigest()[:12]
 
 
-def _cached(
-    pairs: Sequence[Pair],
-    data: PairDataset,
-    store: FeatureStore,
-    head: Head,
-    params: FitHeadParams,
-    fit_params: FitParams,
-) -> CachedPairs:
-    maps = MapCache(store, layers=head.layers, timesteps=head.timesteps, limit=round(params.memory_gb * 1e9))
-    return CachedPairs(maps, pairs, data.images, grid=head.grid, to_grid=TO_GRID[fit_params.points])
-
-
-def _train(fit: Fit, cached: Callable[[], CachedPairs], params: FitParams, validation: Validation) -> float:
+def _train(fit: Fit, pairs: CachedPairs, params: FitParams, validation: Validation) -> float:
     done = fit.completed()
     if done is not None:
         log.info("this fit is complete already")
         return done
-    pairs = cached()
     return fit.run(lambda start: pairs.batches(size=params.pairs, seed=params.order_seed, start=start), validation)

@@ -105,7 +105,7 @@ def match(
     name: str,
     *,
     root: Path | None = None,
-    store: Path | None = None,
+    store: Path | str | None = None,
     weights: Path | None = None,
     settings: Sequence[str] = (),
     device: str = "auto",
@@ -134,7 +134,7 @@ def match(
         maps = MapCache(opened, layers=head.layers, timesteps=head.timesteps, limit=limit)
         points = predict(pairs, data.images, head, maps, matcher, limit=limit)
         made_by |= {"head": kept.head, "config": dict(kept.config), "fit": dict(kept.fit)}
-        made_by |= {"features": kept.spec.digest(), "matcher": {"name": matcher_name, **of_matcher}}
+        made_by |= {"features": opened.spec.digest(), "matcher": {"name": matcher_name, **of_matcher}}
     out = predictions_path(dataset, name)
     Predictions(points, made_by).save(out)
     return Matched(out, len(pairs), sum(len(found) for found in points.values()))

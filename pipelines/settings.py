@@ -7,6 +7,7 @@ from typing import Any
 
 from matchkit.core.params import check_names, parse_overrides, read_params, section
 from matchkit.extract.datasets import DATASETS
+from matchkit.extract.presets import PRESETS
 
 PARAMS_FILE = Path("params.yaml")
 
@@ -28,13 +29,25 @@ def told(stage: str, settings: Sequence[str], *, file: Path = PARAMS_FILE) -> To
 def told_for(stage: str, dataset: str, entry: str, settings: Sequence[str], *, file: Path = PARAMS_FILE) -> Told:
     """The parameters under `<stage>.<dataset>.<entry>` of the file with `key=value` settings over them.
 
+    Those of the stage extract stand over a preset: the one that `preset` names, or the one that is called like the
+    entry where this names no backbone.
+
     Raises:
         ConfigError: the stage's section names a dataset that no table knows.
+        UnknownNameError: no such preset.
     """
     data = read_params(file)
     check_names(section(data, stage, where=str(file)), list(DATASETS.table()), where=f"{file} {stage}")
-    values = section(data, stage, dataset, entry, where=str(file))
-    return Told(values | parse_overrides(settings), f"{file} {stage}.{dataset}.{entry}")
+    values = section(data, stage, dataset, entry, where=str(file)) | parse_overrides(settings)
+    if stage == "extract":
+        values = _over_preset(entry, values)
+    return Told(values, f"{file} {stage}.{dataset}.{entry}")
+
+
+def _over_preset(entry: str, values: dict[str, Any]) -> dict[str, Any]:
+    own = entry if entry in PRESETS.table() and "backbone" not in values else ""
+    name = values.pop("preset", None) or own
+    return PRESETS.params(str(name)) | values if name else values
 
 
 def features_path(dataset: str, features: str) -> Path:

@@ -9,7 +9,12 @@ BACKBONES = Registry(
     "backbone",
     {
         "sd-inversion": "matchkit.extract.backbones.sd_inversion:SDInversion",
+        "sd-noise": "matchkit.extract.backbones.sd_noise:SDNoise",
+        "sd-latents": "matchkit.extract.backbones.sd_latents:SDLatents",
+        "geoaware": "matchkit.extract.backbones.geoaware:GeoAware",
         "dinov2": "matchkit.extract.backbones.dinov2:DINOv2",
+        "vit": "matchkit.extract.backbones.vit:ViT",
+        "timm": "matchkit.extract.backbones.timm_vit:TimmViT",
         "pixels": "matchkit.extract.backbones.pixels:Pixels",
     },
 )

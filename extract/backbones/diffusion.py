@@ -1,4 +1,4 @@
-"""The arithmetic of DDIM inversion: the noise schedule, the levels a trajectory visits, and the trajectory itself.
+"""The arithmetic of deterministic DDIM: the noise schedule, the levels that a trajectory visits, and both directions.
 
 Source: Diffusion Hyperfeatures (Luo et al., NeurIPS 2023) §2 of its re-implementation notes. Levels are train
 timesteps 0..999; -1 is the clean latent, whose cumulative alpha is 1.
@@ -46,10 +46,32 @@ def inversion_timesteps(keys: Sequence[int], *, steps: int, train_steps: int = 1
         (-1, 60, 160, 960)
     """
     called = [CLEAN, *levels(steps, train_steps=train_steps)]
+    return tuple(called[steps - 1 - key] for key in _checked(keys, steps=steps))
+
+
+def generation_timesteps(keys: Sequence[int], *, steps: int, train_steps: int = 1000) -> tuple[int, ...]:
+    """The levels at which a generation of `steps` calls the network for some save keys; no key means every one.
+
+    They are those of `inversion_timesteps` one level up: a generation never sees the clean latent.
+
+    Example:
+        >>> generation_timesteps((49, 45, 40, 0), steps=50)
+        (0, 80, 180, 980)
+    """
+    called = levels(steps, train_steps=train_steps)
+    return tuple(called[steps - 1 - key] for key in _checked(keys, steps=steps))
+
+
+def _checked(keys: Sequence[int], *, steps: int) -> Sequence[int]:
     for key in keys:
         if not 0 <= key < steps:
             raise ConfigError(f"keys must lie in 0..{steps - 1} for steps {steps}, not {key}")
-    return tuple(called[steps - 1 - key] for key in keys) or tuple(called[:steps])
+    return keys or range(steps - 1, -1, -1)
+
+
+def add_noise(x: Latent, noise: Latent, *, alpha: Alpha) -> Latent:
+    """The forward process: a clean latent with so much noise as the cumulative alpha says."""
+    return alpha.sqrt() * x + (1 - alpha).sqrt() * noise
 
 
 def ddim_step(x: Latent, noise: Latent, *, alpha: Alpha, alpha_next: Alpha) -> Latent:
@@ -81,3 +103,20 @@ def invert(
             return
         x = ddim_step(x, noise, alpha=alpha, alpha_next=alphas[following])
         timestep, alpha = following, alphas[following]
+
+
+def denoise(
+    x: Latent, predict_noise: Callable[[Latent, int], Latent], *, alphas: Float[torch.Tensor, " _"], steps: int
+) -> Iterator[tuple[int, Latent]]:
+    """Generates from noise and yields (timestep, latent) of every call of the network, then (-1, the clean latent)."""
+    ascending = [CLEAN, *levels(steps, train_steps=len(alphas))]
+    for timestep, following in zip(ascending[:0:-1], ascending[-2::-1], strict=True):
+        yield timestep, x
+        alpha_next = torch.ones_like(alphas[0]) if following == CLEAN else alphas[following]
+        x = ddim_step(x, predict_noise(x, timestep), alpha=alphas[timestep], alpha_next=alpha_next)
+    yield CLEAN, x
+
+
+def plain_noise(shape: Sequence[int], *, seed: int) -> Float[torch.Tensor, "1 zc zh zw"]:
+    """The noise that a CPU generator gives first after its plain seed, as published code draws it once for all."""
+    return torch.randn((1, *shape), generator=torch.Generator().manual_seed(seed))

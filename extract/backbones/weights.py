@@ -11,11 +11,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.resources import as_file, files
 from pathlib import Path
-from typing import TypeVar, cast
+from typing import Literal, TypeVar, cast
 
 import torch
 from diffusers import ModelMixin
-from huggingface_hub import snapshot_download
+from huggingface_hub import hf_hub_download, snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 from transformers.utils import logging
 
@@ -68,6 +68,32 @@ def _download(hub_id: str, *, parts: Sequence[str]) -> Path:
         ) from error
 
 
+def locate_file(weights: str) -> Path:
+    """The local file of some weights, downloaded first where it is of the hub: `owner/repository/file.safetensors`.
+
+    Raises:
+        WeightsError: no such file, a pickle, or the hub cannot be reached.
+    """
+    path = Path(weights).expanduser()
+    if path.suffix != ".safetensors":
+        raise WeightsError(
+            f"{weights} is no safetensors file: what else there is could be a pickle, and is never opened"
+        )
+    if path.is_file():
+        return path
+    owner, _, rest = weights.partition("/")
+    repository, _, name = rest.partition("/")
+    if not (owner and repository and name) or owner in (".", "~"):
+        raise WeightsError(f"no weights at {weights}: give a file, or owner/repository/file.safetensors of the hub")
+    try:
+        return Path(hf_hub_download(f"{owner}/{repository}", name))
+    except (HfHubHTTPError, LocalEntryNotFoundError, HFValidationError, OSError) as error:
+        reason = str(error).strip().partition("\n")[0]
+        raise WeightsError(
+            f"weights '{weights}' are neither a file here nor to be had from the hub ({reason})"
+        ) from error
+
+
 def _checked(folder: Path, *, marker: str, parts: Sequence[str]) -> Path:
     if not (folder / marker).is_file():
         raise WeightsError(f"{folder} does not hold weights of this kind: {marker} is missing")
@@ -92,32 +118,48 @@ def checksum(folder: Path, *, parts: Sequence[str]) -> str:
     return f"sha256:{digest.hexdigest()[:16]}"
 
 
+def file_checksum(path: Path) -> str:
+    """`sha256:` and 16 digits over the bytes of one file."""
+    with path.open("rb") as file:
+        return f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()[:16]}"
+
+
+def not_a_pipeline(folder: Path, error: Exception) -> WeightsError:
+    """What to raise where a part of a pipeline cannot be read."""
+    reason = str(error).strip().partition("\n")[0]
+    return WeightsError(f"{folder} is not a Stable Diffusion pipeline: {reason}")
+
+
 @dataclass(frozen=True, slots=True)
 class Schedule:
-    """The `scaled_linear` noise schedule of a pipeline: first and last beta and the number of train timesteps."""
+    """The `scaled_linear` noise schedule of a pipeline: first and last beta, train timesteps, and what is predicted."""
 
     start: float
     end: float
     steps: int
+    prediction: Literal["epsilon", "v_prediction"]
 
 
-def epsilon_schedule(folder: Path) -> Schedule:
-    """The noise schedule of a pipeline that predicts epsilon on Stable Diffusion's `scaled_linear` betas.
+def noise_schedule(folder: Path) -> Schedule:
+    """The noise schedule of a pipeline on Stable Diffusion's `scaled_linear` betas.
 
     Raises:
-        WeightsError: the scheduler's configuration is absent or broken, or the pipeline predicts something else.
+        WeightsError: the scheduler's configuration is absent or broken, or of another kind.
     """
     path = folder / "scheduler" / "scheduler_config.json"
     try:
         config = json.loads(path.read_text())
-        schedule = Schedule(config["beta_start"], config["beta_end"], config["num_train_timesteps"])
+        numbers = config["beta_start"], config["beta_end"], config["num_train_timesteps"]
         kind = config["beta_schedule"]
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise WeightsError(f"{path} is not a scheduler's configuration: {error}") from error
     prediction = config.get("prediction_type", "epsilon")
-    if (kind, prediction) != ("scaled_linear", "epsilon"):
-        raise WeightsError(f"{path}: a pipeline of {kind} betas that predicts {prediction} cannot be inverted here")
-    return schedule
+    if kind != "scaled_linear" or prediction not in ("epsilon", "v_prediction"):
+        raise WeightsError(
+            f"{path}: {kind} betas and a prediction of {prediction}; what is known here is scaled_linear betas and a "
+            "prediction of epsilon or v_prediction"
+        )
+    return Schedule(*numbers, prediction)
 
 
 @contextmanager

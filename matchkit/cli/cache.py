@@ -27,7 +27,7 @@ def cache_ls(root: str) -> tuple[Any, Line]:
     def table(stores: Any) -> str:
         titles = ("store", "images", "layers x timesteps", "type", "size", "digest", "derived from")
         rows = [
-            (x.store, _short(x.problem), "", "", "", "", "")
+            (x.store, *"-----", _short(x.problem))
             if x.problem
             else (
                 *(x.store, f"{x.images:,}/{x.rows:,}", f"{x.layers} x {x.timesteps}", x.dtype),
@@ -59,10 +59,7 @@ def _info(x: Any) -> str:
         ("backbone", f"{spec['backbone']}, weights {spec['weights']}, revision {spec['revision']}"),
         ("options", ", ".join(f"{key}={value}" for key, value in spec["options"].items()) or "-"),
         ("input", f"{spec['input_size'][0]} x {spec['input_size'][1]} pixels, {spec['fit']}"),
-        (
-            "layers",
-            ", ".join(f"{y['name']} {' x '.join(map(str, (y['channels'], *y['grid'])))}" for y in spec["layers"]),
-        ),
+        ("layers", ", ".join(map(_layer, spec["layers"]))),
         ("timesteps", ", ".join(map(str, spec["timesteps"]))),
         ("type", f"{spec['dtype']}{', compressed' if x.compressed else ''}, {_size(x.bytes_an_image)} an image"),
         ("images", f"{x.images:,} of {x.rows:,}"),
@@ -119,9 +116,7 @@ def cache_gc(store: str, *, break_claims: bool) -> tuple[Any, Line]:
     """Remove from a feature STORE what belongs to no complete image and what killed writers have left."""
     from matchkit.pipelines.caches import gc
 
-    return gc(
-        store, break_claims=break_claims
-    ), lambda x: f"{x.store}: {_size(x.bytes)} freed, {x.files:,} files removed"
+    return gc(store, break_claims=break_claims), lambda x: f"{x.store}: {_size(x.bytes)} in {x.files:,} files freed"
 
 
 def _aligned(rows: Sequence[Sequence[str]]) -> str:
@@ -130,11 +125,11 @@ def _aligned(rows: Sequence[Sequence[str]]) -> str:
     return "\n".join("  ".join([*map(str.ljust, row, widths), row[-1]]).rstrip() for row in rows)
 
 
-def _size(size: float) -> str:
+def _size(size: int) -> str:
     for unit, factor in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
         if size >= factor:
             return f"{size / factor:.2f} {unit}"
-    return f"{size:.0f} B"
+    return f"{size} B"
 
 
 def _short(text: str) -> str:

@@ -13,15 +13,25 @@ from matchkit.extract.backbones import BACKBONES
 
 
 @pytest.fixture(scope="session")
-def build_backbone(sd_folder: Path, dinov2_folder: Path) -> Callable[..., Backbone]:
+def build_backbone(sd_folder: Path, dinov2_folder: Path, request: pytest.FixtureRequest) -> Callable[..., Backbone]:
     """Builds any backbone of the table small: on tiny networks for those that need weights."""
     smallest: dict[str, dict[str, Any]] = {
         "pixels": {"input_size": 32},
         "sd-inversion": {"weights": str(sd_folder), "steps": 4, "keys": [3, 1], "layers": ["up1.0", "up3.2"]},
+        "sd-noise": {"weights": str(sd_folder), "timesteps": [261, 50], "ensemble": 2, "layers": ["up0.1", "up1.out"]},
+        "geoaware": {
+            **{"weights": str(sd_folder), "dino_weights": str(dinov2_folder), "fit": "stretch"},
+            **{"crop": 32, "canvas": 48, "dino_canvas": 24},
+        },
+        "sd-latents": {"weights": str(sd_folder), "std": True},
         "dinov2": {"weights": str(dinov2_folder), "layers": [0, -1]},
+        "vit": {"weights": str(dinov2_folder), "layers": [0, 1], "norm": True, "cls": True},
+        "timm": {"layers": [0, -1], "cls": True},
     }
 
     def build(name: str, **changes: Any) -> Backbone:
+        if name == "timm":
+            changes["weights"] = str(request.getfixturevalue("timm_folder"))
         params = smallest.get(name, {}) | changes
         backbone: Backbone = BACKBONES.build(name, params, where=name, device=torch.device("cpu"))
         return backbone

@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
+from matchkit.cache.layout import image_bytes
+from matchkit.cache.store import FeatureStore
 from matchkit.cli import main
 
 COMMON = ("--dataset", "spair", "--root", "spair")
@@ -112,13 +114,15 @@ def test_what_has_not_run_yet_names_the_command(project: Path) -> None:
 
 def test_a_damaged_store_is_found_and_repaired(project: Path) -> None:
     run(*EXTRACT)
-    shard = next((project / "features/spair/pixels.zarr/rgb").glob("c.1.*"))
-    content = bytearray(shard.read_bytes())
-    content[5] ^= 1
-    shard.write_bytes(content)
     store = "features/spair/pixels.zarr"
-    assert "1 damaged images: cat/2007_000002" in refused("cache", "verify", store)
-    assert "They are withdrawn; run: matchkit extract" in refused("cache", "verify", store, "--repair")
+    (shard,) = (project / store / "rgb").glob("c.*")  # small images share a shard file, one after the other
+    content = bytearray(shard.read_bytes())
+    content[image_bytes(FeatureStore.open(store).spec) + 5] ^= 1
+    shard.write_bytes(content)
+    line = refused("cache", "verify", store)
+    assert "(image 'cat/2007_000002') is not what was written" in line
+    assert "Run: matchkit cache verify --repair features/spair/pixels.zarr" in line
+    assert "withdrawn: 1. Run: matchkit extract" in run("cache", "verify", store, "--repair").stdout
     assert "1 images extracted, 2 were there" in run(*EXTRACT).stdout
     assert "3 images intact" in run("cache", "verify", store).stdout
 

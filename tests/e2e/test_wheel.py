@@ -16,7 +16,8 @@ DATA = {".safetensors", ".json", ".md", ".txt", ".typed"}
 def shipped(root: Path) -> set[str]:
     """The files of the checkout that belong into the wheel, by their place in it."""
     files = {path: path.relative_to(root).as_posix() for path in (root / "matchkit").glob("*.*")}
-    files |= {path: path.relative_to(root).as_posix() for path in (root / "matchkit" / "core").rglob("*.py")}
+    for folder in ("cli", "core"):
+        files |= {path: path.relative_to(root).as_posix() for path in (root / "matchkit" / folder).rglob("*.py")}
     for room in ROOMS:
         files |= {path: f"matchkit/{path.relative_to(root).as_posix()}" for path in (root / room).rglob("*.*")}
     return {name for path, name in files.items() if path.is_file() and path.suffix in {".py", *DATA}}

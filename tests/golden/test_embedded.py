@@ -19,7 +19,7 @@ SETTINGS = {"sd-inversion": {"steps": 10, "keys": [9, 7, 5], "dtype": "fp32"}, "
 def measured(name: str, image: Image.Image) -> dict[str, list[list[float]]]:
     """Mean and standard deviation of every layer's map at every timestep."""
     backbone: Backbone = BACKBONES.build(name, SETTINGS[name], where=name, device=torch.device("cpu"))
-    pixels = to_input(image, backbone.spec.input_size, fit=backbone.spec.fit)[0]
+    pixels = to_input(image, backbone.canvases[0])[0]
     maps = backbone(pixels[None], ["drawn"])
     return {
         layer: [[round(step.mean().item(), 6), round(step.std().item(), 6)] for step in values[0]]

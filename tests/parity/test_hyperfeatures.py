@@ -20,6 +20,10 @@ PAIRS = {"motorbike": ("2010_002408", "2008_003249"), "pottedplant": ("2011_0018
 GOLDEN_IMAGES = ("motorbike/2008_003249", "pottedplant/2011_001863")
 TIMESTEPS = {49: -1, 25: 460, 0: 960}
 """The UNet's timestep at the golden save keys."""
+NEAR = {49: 1e-4, 25: 2e-3, 0: 1e-2}
+"""How near a value must come, relative to its map's largest. The trajectory is chaotic: the last bit of the first call,
+in which processors differ, grows a few hundredfold. On a CPU with AVX-512 the difference is none at all.
+"""
 
 
 def run(*arguments: str) -> str:
@@ -71,12 +75,12 @@ def test_features_equal_the_published_code(project: Path, golden: Path) -> None:
         maps = store.read(image_id, timesteps=list(TIMESTEPS.values()))
         for number, layer in enumerate(store.layers, start=1):
             for step, key in enumerate(TIMESTEPS):
-                found, name = maps[layer][step], f"k{key}_l{number}"
+                found, name = maps[layer][step].numpy(), f"k{key}_l{number}"
                 values = found.reshape(-1)[expected[f"{name}_index"]]
                 error = np.abs(values - expected[f"{name}_value"][row]).max()
-                assert error <= 1e-4 * np.abs(expected[f"{name}_value"][row]).max(), name
-                assert found.mean() == pytest.approx(expected[f"{name}_mean"][row], rel=1e-4, abs=1e-6)
-                assert found.std(ddof=1) == pytest.approx(expected[f"{name}_std"][row], rel=1e-4)
+                assert error <= NEAR[key] * np.abs(expected[f"{name}_value"][row]).max(), name
+                assert found.mean() == pytest.approx(expected[f"{name}_mean"][row], rel=NEAR[key], abs=1e-2 * NEAR[key])
+                assert found.std(ddof=1) == pytest.approx(expected[f"{name}_std"][row], rel=NEAR[key])
 
 
 @pytest.mark.slow

@@ -31,6 +31,7 @@ from matchkit.core.spec import FeatureSpec, LayerSpec
 LAYERS = (LayerSpec("up0.0", 2, (1, 2)), LayerSpec("up1.0", 1, (2, 3)))
 SPEC = FeatureSpec("pixels", "none", LAYERS, (-1, 460), (16, 16), "stretch", "fp16")
 IDS = ("cat/a", "cat/b", "dog/c", "dog/d", "emu/e")
+EXAMPLES = int(os.environ.get("MATCHKIT_EXAMPLES", "20"))
 GROUP = 3
 """Images in a shard file of the first layer; the second has a file for each."""
 CHANGES = ("open", "write", "pwrite", "fsync", "ftruncate", "replace", "unlink", "mkdir", "rmdir", "sendfile")
@@ -289,6 +290,3 @@ def test_the_store_equals_a_dictionary(random_maps: Draw, monkeypatch: pytest.Mo
         # not shrunk: a run of twenty steps can be read as it is
         few = settings(max_examples=EXAMPLES, stateful_step_count=20, phases=[Phase.generate])
         run_state_machine_as_test(machine, settings=few)
-
-
-EXAMPLES = int(os.environ.get("EXAMPLES", "25"))

@@ -31,7 +31,7 @@ def listed_packages() -> set[str]:
 
 def packages_on_disk() -> set[str]:
     found = set()
-    for top in ("matchkit/core", *ROOMS):
+    for top in ("matchkit/cli", "matchkit/core", *ROOMS):
         for init in (ROOT / top).rglob("__init__.py"):
             parts = init.parent.relative_to(ROOT).parts
             found.add(".".join(parts if parts[0] == "matchkit" else ("matchkit", *parts)))

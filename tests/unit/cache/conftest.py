@@ -37,10 +37,10 @@ def spec(request: pytest.FixtureRequest) -> FeatureSpec:
     return FeatureSpec("pixels", "none", layers, (460, -1, 60), (48, 32), "stretch", request.param)
 
 
-@pytest.fixture(params=["shared", "mixed"])
-def sharing(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Stores whose images share shard files in all layers; where mixed, in one layer of fp16 and in none of fp32."""
-    if request.param == "mixed":
+@pytest.fixture
+def sharing(spec: FeatureSpec, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Images share shard files: with fp32 in both layers, with fp16 in the first one alone."""
+    if spec.dtype == "fp16":
         monkeypatch.setattr(layout, "SMALL_SHARD", 200)
 
 

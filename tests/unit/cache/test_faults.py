@@ -91,8 +91,11 @@ def as_some_seed(store: FeatureStore, image_id: str, draw: Draw, same: Same, *se
     return any(same(read, draw(store.spec, seed)) for seed in seeds)
 
 
-@pytest.mark.parametrize("spec", ["fp16"], indirect=True)
-@pytest.mark.parametrize(("image_id", "finalized"), [("b", False), ("d", False), ("b", True)])
+@pytest.mark.parametrize(
+    ("spec", "image_id", "finalized"),
+    [("fp16", "b", False), ("fp16", "d", True), ("fp32", "d", False), ("fp32", "b", True)],
+    indirect=["spec"],
+)
 def test_a_full_disk_loses_nothing_else_wherever_it_is_met(
     store: FeatureStore, random_maps: Draw, same: Same, failing: Failing, *, image_id: str, finalized: bool
 ) -> None:
@@ -172,7 +175,6 @@ def test_a_folder_that_cannot_be_written_is_read(
 
 
 @pytest.mark.parametrize("spec", ["fp16"], indirect=True)
-@pytest.mark.parametrize("sharing", ["mixed"], indirect=True)
 def test_a_small_disk_and_a_read_only_one(store: FeatureStore, spec: FeatureSpec, tmp_path: Path) -> None:
     """Mounted for one process: nothing is left mounted, whatever becomes of it."""
     ones = {layer.name: torch.ones(3, layer.channels, *layer.grid) for layer in spec.layers}

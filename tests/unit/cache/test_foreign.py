@@ -183,10 +183,12 @@ def test_zarr_is_imported_for_foreign_stores_alone(finalized: Path) -> None:
         import sys
         from matchkit.cache.store import FeatureStore
 
-        FeatureStore.open(sys.argv[1]).read("a")
-        print("zarr" in sys.modules, "dask" in sys.modules)"""
-    shutil.copytree(finalized, finalized.with_name("G.zarr"))
-    rewrite(finalized.with_name("G.zarr"), "zstd")
-    for name, expected in (("F.zarr", "False False"), ("G.zarr", "True False")):
-        command = [sys.executable, "-P", "-c", program, str(finalized.with_name(name))]
-        assert subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip() == expected
+        for path in sys.argv[1:]:
+            FeatureStore.open(path).read("a")
+            print("zarr" in sys.modules, "dask" in sys.modules)"""
+    rewritten = finalized.with_name("G.zarr")
+    shutil.copytree(finalized, rewritten)
+    rewrite(rewritten, "zstd")
+    command = [sys.executable, "-P", "-c", program, str(finalized), str(rewritten)]
+    told = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert told.splitlines() == ["False False", "True False"]

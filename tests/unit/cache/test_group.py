@@ -88,6 +88,7 @@ def test_nothing_there_is_refused_to_readers_and_taken_by_writers(tmp_path: Path
             assert store.ids == []
 
 
+@pytest.mark.parametrize("spec", ["fp16"], indirect=True)
 def test_the_laying_out_is_whole_or_begun_again(
     tmp_path: Path, spec: FeatureSpec, failing: Callable[..., Any], random_maps: Draw
 ) -> None:
@@ -108,6 +109,7 @@ def test_the_laying_out_is_whole_or_begun_again(
     assert 20 < number < 199
 
 
+@pytest.mark.parametrize("spec", ["fp16"], indirect=True)
 def test_rows_are_added_whole_or_not_at_all(
     store: FeatureStore, spec: FeatureSpec, failing: Callable[..., Any]
 ) -> None:

@@ -5,8 +5,8 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -29,89 +29,86 @@ WRITER = """if True:
 
     import torch
 
-    from matchkit.cache import layout
     from matchkit.cache.store import FeatureStore
-    from matchkit.core.spec import FeatureSpec
 
-    root, small, part = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
-    layout.SMALL_SHARD = small
-    spec = FeatureStore.open(root).spec
-    ids = [str(number) for number in range(48)]
-    mine = ids[16 * part : 16 * part + 16] if small else ids[part::3]
+    part, ids = int(sys.argv[1]), [str(number) for number in range(48)]
     print("ready", flush=True)
     sys.stdin.readline()
-    store = FeatureStore.create(root, spec, [*ids, f"extra{part}"])
-    for again in range(2):
-        for number in mine:
-            values = int(number) + 1000 * again
-            store.write(number, {x.name: torch.full((2, x.channels, *x.grid), float(values)) for x in spec.layers})
-        store.finalize()
-    if part == 0 or not small:  # they would share a shard file
-        store.write(f"extra{part}", {x.name: torch.full((2, x.channels, *x.grid), 7.0) for x in spec.layers})
-    print("written", flush=True)
-    sys.stdin.readline()
+    for root in sys.argv[2:]:
+        spec = FeatureStore.open(root).spec
+        store = FeatureStore.create(root, spec, [*ids, f"extra{part}"])
+        shared = root.endswith("shared.zarr")
+        for again in range(2):
+            for number in ids[16 * part : 16 * part + 16] if shared else ids[part::3]:
+                value = float(int(number) + 1000 * again)
+                store.write(number, {x.name: torch.full((2, x.channels, *x.grid), value) for x in spec.layers})
+            store.finalize()
+        if part == 0 or not shared:
+            store.write(f"extra{part}", {x.name: torch.full((2, x.channels, *x.grid), 7.0) for x in spec.layers})
+        print("written", flush=True)
+        sys.stdin.readline()
 """
 
 
-@contextmanager
-def writers(root: Path, *, small: int) -> Iterator[list["subprocess.Popen[str]"]]:
-    """Three processes that have written a third of 48 images each, all at the same time, and live on."""
-    with ExitStack() as stack:
-        command = [sys.executable, "-P", "-c", WRITER, str(root), str(small)]
-        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
-        processes = [stack.enter_context(subprocess.Popen([*command, str(part)], **pipes)) for part in range(3)]
-        try:
-            for told in ("ready\n", "written\n"):
-                for process in processes:
-                    assert process.stdout is not None
-                    assert process.stdin is not None
-                    assert process.stdout.readline() == told
-                    if told == "written\n":
-                        continue
-                if told == "ready\n":
-                    for process in processes:
-                        print("", file=process.stdin, flush=True)
-            yield processes
-        finally:
-            for process in processes:
-                process.kill()
+class Writer(subprocess.Popen[str]):
+    """A process that writes a third of 48 images of each store, and their last sixteen or every third of them."""
+
+    def __init__(self, part: int, roots: Sequence[Path]) -> None:
+        command = [sys.executable, "-P", "-c", WRITER, str(part), *map(str, roots)]
+        super().__init__(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+    def has_told(self, word: str) -> bool:
+        assert self.stdout is not None
+        return self.stdout.readline() == f"{word}\n"
+
+    def go_on(self) -> None:
+        print("", file=self.stdin, flush=True)
 
 
 def constant(value: int) -> Maps:
     return {layer.name: torch.full((2, layer.channels, *layer.grid), float(value)) for layer in TWO.layers}
 
 
-@pytest.mark.parametrize("small", [1 << 20, 0], ids=["shared", "apart"])
-def test_three_processes_at_once_lose_nothing(
-    tmp_path: Path, same: Same, monkeypatch: pytest.MonkeyPatch, small: int
-) -> None:
-    monkeypatch.setattr("matchkit.cache.layout.SMALL_SHARD", small)
-    root = tmp_path / "F.zarr"
-    FeatureStore.create(root, TWO, ["0"]).close()
-    ids = [str(number) for number in range(48)]
-    reader = FeatureStore.open(root)
-    with writers(root, small=small) as processes, FeatureStore.create(root, TWO, ["0"]) as store:
-        for image_id in ("16", "extra0"):
-            with pytest.raises(StoreError, match=r"images from row \d+ on are being written by another process"):
-                store.write(image_id, constant(0))
-        processes[1].send_signal(signal.SIGKILL)
-        processes[1].wait()
-        store.write("16", constant(5))
-        with pytest.raises(StoreError, match="are being written by another process"):
-            store.write("0", constant(0))
-    extras = ["extra0"] if small else ["extra0", "extra1", "extra2"]
-    for store in (reader, FeatureStore.open(root)):
-        store.refresh()
-        assert sorted(store.ids) == sorted([*ids, *extras])
-        for number in range(48):
-            assert same(store.read(str(number)), constant(5 if number == 16 else 1000 + number))
-        for image_id in extras:
-            assert same(store.read(image_id), constant(7))
-    with FeatureStore.create(root, TWO, ["0"]) as store:
-        store.finalize()
-        assert not list(root.glob("*/*.partial"))
-        assert not list(root.glob("ledger/journal*"))
-    assert FeatureStore.open(root).content == reader.content
+def test_three_processes_at_once_lose_nothing(tmp_path: Path, same: Same, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where sixteen images share a shard file each process has sixteen of its own; else every third image."""
+    roots = [tmp_path / "shared.zarr", tmp_path / "apart.zarr"]
+    for root, small in zip(roots, (1 << 20, 0), strict=True):
+        monkeypatch.setattr("matchkit.cache.layout.SMALL_SHARD", small)
+        FeatureStore.create(root, TWO, ["0"]).close()
+    readers = [FeatureStore.open(root) for root in roots]
+    with ExitStack() as stack:
+        writers = [stack.enter_context(Writer(part, roots)) for part in range(3)]
+        for writer in writers:
+            stack.callback(writer.kill)
+            assert writer.has_told("ready")
+        for root, reader in zip(roots, readers, strict=True):
+            for writer in writers:
+                writer.go_on()
+            assert all(writer.has_told("written") for writer in writers)
+            with FeatureStore.create(root, TWO, ["0"]) as store:
+                for image_id in ("16", "extra0"):
+                    with pytest.raises(
+                        StoreError, match=r"images from row \d+ on are being written by another process"
+                    ):
+                        store.write(image_id, constant(0))
+            extras = ["extra0"] if root == roots[0] else ["extra0", "extra1", "extra2"]
+            for each in (reader, FeatureStore.open(root)):
+                each.refresh()
+                assert sorted(each.ids) == sorted([*map(str, range(48)), *extras])
+                assert all(same(each.read(str(number)), constant(1000 + number)) for number in range(48))
+                assert all(same(each.read(image_id), constant(7)) for image_id in extras)
+        writers[1].send_signal(signal.SIGKILL)
+        writers[1].wait()
+        with FeatureStore.create(roots[1], TWO, ["0"]) as store:
+            store.write("16", constant(5))  # was that of the dead
+            with pytest.raises(StoreError, match="are being written by another process"):
+                store.write("0", constant(0))
+    for root, reader in zip(roots, readers, strict=True):
+        with FeatureStore.create(root, TWO, ["0"]) as store:
+            store.finalize()
+        assert not [*root.glob("*/*.partial"), *root.glob("ledger/journal*")]
+        assert same(reader.read("16"), constant(5 if root == roots[1] else 1016))
+        assert FeatureStore.open(root).content == reader.content
 
 
 def test_a_second_writer_at_the_same_shard_is_refused(
@@ -177,7 +174,7 @@ def test_a_reader_sees_the_old_maps_or_the_new_ones(
 
 @pytest.mark.parametrize("spec", ["fp16"], indirect=True)
 @pytest.mark.parametrize("number", range(2))
-@pytest.mark.parametrize("calls", range(0, 48, 3))
+@pytest.mark.parametrize("calls", range(0, 48, 4))
 def test_a_reader_sees_no_half_of_what_a_killed_writer_has_begun(
     store: FeatureStore,
     spec: FeatureSpec,

@@ -1,4 +1,6 @@
-"""The arithmetic of inversion against the numbers of the published code (`specs/hyperfeatures.md` §2)."""
+"""The arithmetic of both directions against the numbers of the published code (`specs/hyperfeatures.md` §2)."""
+
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -7,10 +9,12 @@ from matchkit.core.errors import ConfigError
 from matchkit.extract.backbones.diffusion import (
     CLEAN,
     cumulative_alphas,
-    ddim_step,
+    denoise,
+    generation_timesteps,
     inversion_timesteps,
     invert,
     levels,
+    plain_noise,
 )
 
 ALPHAS = {
@@ -55,14 +59,35 @@ def test_golden_inversion(alphas: torch.Tensor) -> None:
 
 
 def test_golden_generation(alphas: torch.Tensor) -> None:
-    """The update downwards is the same function."""
-    x, found = torch.ones(1), {}
-    for timestep in reversed(levels(50)):
-        found[timestep] = float(x)
-        after = alphas[timestep - 20] if timestep else torch.ones(())
-        x = ddim_step(x, fake_noise(x, timestep), alpha=alphas[timestep], alpha_next=after)
+    found = {step: float(x) for step, x in denoise(torch.ones(1), fake_noise, alphas=alphas, steps=50)}
+    assert list(found) == [*range(980, -1, -20), CLEAN]
     assert {step: found[step] for step in GENERATION} == pytest.approx(GENERATION, abs=3e-6)
-    assert float(x) == pytest.approx(6.385369, abs=3e-6)
+    assert found[CLEAN] == pytest.approx(6.385369, abs=3e-6)
+
+
+@pytest.mark.parametrize("steps", [1, 7])
+def test_a_generation_calls_the_network_at_every_level(alphas: torch.Tensor, steps: int) -> None:
+    calls: list[int] = []
+
+    def counted(x: torch.Tensor, timestep: int) -> torch.Tensor:
+        calls.append(timestep)
+        return fake_noise(x, timestep)
+
+    for _ in denoise(torch.ones(1), counted, alphas=alphas, steps=steps):
+        pass
+    assert calls == levels(steps)[::-1]
+
+
+def test_timesteps_of_a_generation() -> None:
+    """§2.5: the same keys one level up; none at the clean latent."""
+    assert generation_timesteps(KEYS, steps=50) == (0, 80, 180, 280, 380, 480, 580, 680, 780, 880, 980)
+    assert generation_timesteps(range(50), steps=50) == tuple(20 * (49 - key) for key in range(50))
+    assert generation_timesteps((), steps=3) == (0, 333, 666)
+
+
+def test_plain_noise_is_what_a_seeded_generator_gives_first() -> None:
+    expected = torch.randn(1, 4, 3, 3, generator=torch.Generator().manual_seed(42))
+    assert torch.equal(plain_noise((4, 3, 3), seed=42), expected)
 
 
 def test_keys_and_timesteps() -> None:
@@ -97,6 +122,7 @@ def test_impossible_numbers_of_steps(steps: int) -> None:
 
 
 @pytest.mark.parametrize("key", [-1, 50])
-def test_impossible_keys(key: int) -> None:
+@pytest.mark.parametrize("timesteps", [inversion_timesteps, generation_timesteps])
+def test_impossible_keys(key: int, timesteps: Callable[..., object]) -> None:
     with pytest.raises(ConfigError, match=rf"keys must lie in 0\.\.49 for steps 50, not {key}"):
-        inversion_timesteps((key,), steps=50)
+        timesteps((key,), steps=50)

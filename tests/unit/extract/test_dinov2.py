@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import Dinov2Model
+from torch.nn import functional
+from transformers import Dinov2Model, Dinov2WithRegistersConfig, Dinov2WithRegistersModel
 
 from matchkit.core.errors import ConfigError, WeightsError
 from matchkit.extract.backbones.dinov2 import DINOv2, DINOv2Params
@@ -97,6 +98,70 @@ def test_random_weights_are_another_reproducible_network(dinov2_folder: Path, im
 def test_impossible_parameters_are_refused(dinov2_folder: Path, change: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         build(dinov2_folder, **change)
+
+
+@pytest.fixture(scope="module")
+def registers_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A Dinov2 with three registers, as tiny as `dinov2_folder`."""
+    folder = tmp_path_factory.mktemp("networks") / "registers"
+    shape = {"hidden_size": 16, "num_hidden_layers": 3, "num_attention_heads": 2, "image_size": 32, "patch_size": 8}
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = Dinov2WithRegistersModel(Dinov2WithRegistersConfig(**shape, num_register_tokens=3))
+        torch.nn.init.normal_(model.embeddings.register_tokens)
+    model.save_pretrained(folder)
+    return folder
+
+
+@pytest.mark.parametrize("side", [32, 48])
+def test_registers_are_dropped(registers_folder: Path, side: int) -> None:
+    images = torch.rand(2, 3, side, side, generator=torch.Generator().manual_seed(0))
+    backbone = build(registers_folder, layers=(1, 2), input_size=side, cls=True)
+    maps = backbone(images, ["a", "b"])
+    model = Dinov2WithRegistersModel.from_pretrained(registers_folder).eval()
+    with torch.no_grad():
+        states = model(normalised(images, MEAN, STD), output_hidden_states=True).hidden_states
+    for block in (1, 2):
+        assert states[block + 1].shape[1] == 1 + 3 + (side // 8) ** 2
+        found = maps[f"block{block}"][:, 0].flatten(2).transpose(1, 2)
+        torch.testing.assert_close(found, states[block + 1][:, 4:], rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(maps["cls"][:, 0, :, 0, 0], states[3][:, 0], rtol=1e-4, atol=1e-5)
+    assert backbone.spec.backbone == "dinov2"
+
+
+def test_published_positions_are_of_a_grid_a_tenth_of_a_cell_too_large(dinov2_folder: Path) -> None:
+    """Positions alone: an image of one colour through a network whose patches all see the same."""
+    images = torch.full((1, 3, 56, 56), 0.4)
+    model = Dinov2Model.from_pretrained(dinov2_folder).eval()
+    table = model.embeddings.position_embeddings.detach()
+    grid = table[0, 1:].T.reshape(1, 16, 4, 4)
+    published = functional.interpolate(grid, scale_factor=(7.1 / 4, 7.1 / 4), mode="bicubic")
+    with torch.no_grad():
+        pixels = normalised(images, MEAN, STD)
+        patches = model.embeddings.patch_embeddings(pixels) + published.flatten(2).transpose(1, 2)
+        first = model.embeddings.cls_token + table[:, :1]
+        states = model.encoder.layer[0](torch.cat((first, patches), dim=1))
+    backbone = build(dinov2_folder, layers=(0,), input_size=56, positions="published")
+    found = backbone(images, ["a"])["block0"][:, 0].flatten(2).transpose(1, 2)
+    torch.testing.assert_close(found, states[:, 1:], rtol=1e-4, atol=1e-5)
+    exact = build(dinov2_folder, layers=(0,), input_size=56)
+    assert (backbone(images, ["a"])["block0"] - exact(images, ["a"])["block0"]).abs().max() > 1e-4
+    assert backbone.spec.options["positions"] == "published"
+    assert "positions" not in exact.spec.options
+
+
+def test_published_positions_of_the_networks_own_size_are_its_own(dinov2_folder: Path, images: torch.Tensor) -> None:
+    exact, published = (build(dinov2_folder, positions=positions) for positions in ("exact", "published"))
+    assert torch.equal(exact(images, ["a", "b"])["block2"], published(images, ["a", "b"])["block2"])
+
+
+def test_with_registers_there_are_no_other_positions(registers_folder: Path) -> None:
+    with pytest.raises(ConfigError, match="with registers, exact positions are the published ones"):
+        build(registers_folder, positions="published")
+
+
+def test_the_digests_of_stores_that_there_are_stay(dinov2_folder: Path) -> None:
+    assert build(dinov2_folder).spec.options == {"facet": "token", "precision": "fp32"}
 
 
 def test_another_network_is_refused(dinov2_folder: Path, tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from matchkit.core.errors import ConfigError
+from matchkit.core.records import Canvas
 from matchkit.extract.backbones.pixels import Pixels, PixelsParams
 
 CPU = torch.device("cpu")
@@ -22,3 +23,11 @@ def test_a_cell_is_its_mean_colour_in_minus_one_to_one() -> None:
 def test_the_input_must_be_cut_into_whole_cells() -> None:
     with pytest.raises(ConfigError, match="input_size 30 is not a multiple of cell 8"):
         Pixels(PixelsParams(input_size=30, cell=8), device=CPU)
+
+
+def test_the_canvas_is_recorded_where_it_is_not_the_usual_one() -> None:
+    assert Pixels(PixelsParams(), device=CPU).spec.options == {}
+    told = Pixels(PixelsParams(fit="letterbox", resample="lanczos", bars=0.0, oriented=True), device=CPU)
+    assert told.spec.options == {"resample": "lanczos", "bars": 0.0, "oriented": True}
+    (canvas,) = told.canvases
+    assert canvas == Canvas((128, 128), "letterbox", "lanczos", 0.0, oriented=True)

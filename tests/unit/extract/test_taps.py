@@ -108,3 +108,58 @@ def test_two_threads_do_not_mix(unet: UNet2DConditionModel, forward: Callable[[f
         assert len(tensors) == 5
         for tensor in tensors:
             torch.testing.assert_close(tensor, maps["up2.1"], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(("name", "module"), [("up0.1", "resnets.1"), ("up1.1", "attentions.1")])
+def test_a_sublayer_ends_after_its_attention(
+    unet: UNet2DConditionModel, forward: Callable[[float], torch.Tensor], name: str, module: str
+) -> None:
+    """What enters the next sub-layer, in front of its skip."""
+    block = unet.up_blocks[int(name[2])]
+    entering: list[torch.Tensor] = []
+    block.resnets[2].register_forward_pre_hook(lambda _, inputs: entering.append(inputs[0]))
+    with DecoderTaps(unet, (name,), hook="sublayer").recording() as maps:
+        forward(0.5)
+    assert block.get_submodule(module) is not None
+    assert torch.equal(entering[0][:, : maps[name].shape[1]], maps[name])
+
+
+def test_a_blocks_output_comes_after_its_upsampler(
+    unet: UNet2DConditionModel, forward: Callable[[float], torch.Tensor]
+) -> None:
+    kept: list[torch.Tensor] = []
+    unet.up_blocks[1].upsamplers[0].register_forward_hook(lambda module, inputs, output: kept.append(output))
+    with DecoderTaps(unet, ("up1.out",), hook="residual").recording() as maps:
+        forward(0.5)
+    assert torch.equal(maps["up1.out"], kept[0])
+    assert maps["up1.out"].shape == (1, 8, 4, 4)
+
+
+@pytest.mark.parametrize("latent", [(8, 8), (9, 7), (12, 10), (5, 16)])
+def test_shapes_of_latents_that_do_not_halve(unet: UNet2DConditionModel, latent: tuple[int, int]) -> None:
+    layers = chosen_layers(unet, tuple(f"up{block}.{part}" for block in range(4) for part in (0, 2, "out")))
+    with torch.no_grad(), DecoderTaps(unet, layers, hook="output").recording() as maps:
+        unet(torch.ones(1, 4, *latent), 100, encoder_hidden_states=torch.ones(1, 6, 8))
+    told = {layer.name: (layer.channels, *layer.grid) for layer in layer_specs(unet, layers, latent=latent)}
+    assert {name: tuple(tensor.shape[1:]) for name, tensor in maps.items()} == told
+
+
+def test_a_pass_that_is_to_stop_raises_nothing_and_leaves_the_next_alone(
+    unet: UNet2DConditionModel, forward: Callable[[float], torch.Tensor]
+) -> None:
+    taps = DecoderTaps(unet, ("up0.2", "up1.0"), hook="output")
+    ended: list[bool] = []
+    with taps.recording() as maps, taps.stopping():
+        forward(1.0)
+        ended.append(False)
+    assert maps.keys() == {"up0.2", "up1.0"}
+    assert not ended
+    with taps.recording() as whole:
+        assert forward(1.0).shape == (1, 4, 8, 8)
+    assert torch.equal(maps["up1.0"], whole["up1.0"])
+
+
+def test_another_error_in_a_pass_that_is_to_stop_is_not_hidden(unet: UNet2DConditionModel) -> None:
+    taps = DecoderTaps(unet, ("up0.2",), hook="output")
+    with pytest.raises(RuntimeError), taps.recording(), taps.stopping():
+        unet(torch.ones(1, 3, 8, 8), 100, encoder_hidden_states=torch.ones(1, 6, 8))

@@ -13,7 +13,15 @@ from huggingface_hub.utils import filter_repo_objects
 
 from matchkit.core.errors import WeightsError
 from matchkit.extract.backbones import weights
-from matchkit.extract.backbones.weights import Schedule, checksum, epsilon_schedule, locate, random_copy
+from matchkit.extract.backbones.weights import (
+    Schedule,
+    checksum,
+    file_checksum,
+    locate,
+    locate_file,
+    noise_schedule,
+    random_copy,
+)
 
 PARTS = ("unet", "vae", "text_encoder")
 
@@ -139,20 +147,20 @@ def test_the_checksum_changes_with_one_byte(sd_folder: Path, copy: Path, name: s
 
 
 def test_the_schedule_is_read(sd_folder: Path) -> None:
-    assert epsilon_schedule(sd_folder) == Schedule(0.00085, 0.012, 1000)
+    assert noise_schedule(sd_folder) == Schedule(0.00085, 0.012, 1000, "epsilon")
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"prediction_type": "v_prediction"}, "scaled_linear betas that predicts v_prediction"),
-        ({"beta_schedule": "linear"}, "linear betas that predicts epsilon"),
+        ({"prediction_type": "sample"}, "scaled_linear betas and a prediction of sample"),
+        ({"beta_schedule": "linear"}, "linear betas and a prediction of epsilon"),
     ],
 )
 def test_another_kind_of_pipeline_is_refused(copy: Path, change: dict[str, Any], message: str) -> None:
     edit_scheduler(copy, **change)
     with pytest.raises(WeightsError, match=message):
-        epsilon_schedule(copy)
+        noise_schedule(copy)
 
 
 @pytest.mark.parametrize("text", [None, "{", "{}"])
@@ -162,7 +170,7 @@ def test_a_broken_scheduler_is_refused(copy: Path, text: str | None) -> None:
     if text is not None:
         path.write_text(text)
     with pytest.raises(WeightsError, match=r"scheduler_config\.json is not a scheduler's configuration"):
-        epsilon_schedule(copy)
+        noise_schedule(copy)
 
 
 def test_a_random_copy_is_of_one_shape_and_of_other_numbers(sd_folder: Path) -> None:
@@ -175,3 +183,45 @@ def test_a_random_copy_is_of_one_shape_and_of_other_numbers(sd_folder: Path) -> 
     assert all(torch.equal(states[1][name], states[2][name]) for name in states[1])
     assert not torch.equal(states[0]["conv_in.weight"], states[1]["conv_in.weight"])
     assert random_copy(unet, seed=3, dtype=torch.float16).dtype == torch.float16
+
+
+def test_a_file_of_weights(tmp_path: Path) -> None:
+    path = tmp_path / "unet.safetensors"
+    path.write_bytes(b"weights")
+    assert locate_file(str(path)) == path
+    before = file_checksum(path)
+    path.write_bytes(b"weighty")
+    assert before.startswith("sha256:")
+    assert file_checksum(path) != before
+
+
+@pytest.mark.parametrize(
+    "name", ["./unet.safetensors", "unet.safetensors", "/no/such.safetensors", "~/x/y.safetensors"]
+)
+def test_a_file_that_is_not_there(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(WeightsError, match=r"no weights at .*give a file, or owner/repository/file"):
+        locate_file(name)
+
+
+def test_a_pickled_file_is_refused_unopened(tmp_path: Path) -> None:
+    (tmp_path / "unet.bin").write_bytes(b"")
+    with pytest.raises(WeightsError, match=r"unet\.bin is no safetensors file"):
+        locate_file(str(tmp_path / "unet.bin"))
+
+
+def test_a_file_of_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[str, str]] = []
+
+    def download(repository: str, name: str) -> str:
+        asked.append((repository, name))
+        if len(asked) > 1:
+            raise LocalEntryNotFoundError("offline")
+        return str(tmp_path / "there")
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(weights, "hf_hub_download", download)
+    assert locate_file("owner/model/deep/unet.safetensors") == tmp_path / "there"
+    assert asked == [("owner/model", "deep/unet.safetensors")]
+    with pytest.raises(WeightsError, match=r"neither a file here nor to be had from the hub \(offline\)"):
+        locate_file("owner/model/unet.safetensors")
