@@ -26,7 +26,6 @@ from matchkit.core.errors import ConfigError, MatchkitError
 from matchkit.core.interfaces import Backbone
 from matchkit.core.records import ImageRecord
 from matchkit.extract.backbones import BACKBONES
-from matchkit.extract.backbones.weights import EMBEDDED
 from matchkit.pipelines.fill import fill
 from matchkit.pipelines.prepare import Prepared
 from matchkit.pipelines.tally import Tally
@@ -139,9 +138,11 @@ def _job(where: Path | str, prepared: Prepared, *, device: str) -> Job:
 
 def _absolute(key: str, value: object) -> object:
     """A path among the parameters as every worker understands it, whatever folder it stands in."""
-    if isinstance(value, str) and value != EMBEDDED and ("/" in value or key == "weights"):
+    if isinstance(value, str) and ("/" in value or key.endswith("weights")):
+        from matchkit.extract.backbones.weights import EMBEDDED  # loaded by now, if there are weights
+
         path = Path(value).expanduser()
-        return str(path.absolute()) if path.exists() else value
+        return str(path.absolute()) if value != EMBEDDED and path.exists() else value
     return value
 
 

@@ -35,7 +35,7 @@ class Backbone(Protocol):
     def __call__(
         self, images: Float[torch.Tensor, "b 3 _ _"], ids: Sequence[str], *others: Float[torch.Tensor, "b 3 _ _"]
     ) -> dict[str, Float[torch.Tensor, "b t _ _ _"]]:
-        """The maps of images in [0, 1], on the CPU in the type that is stored.
+        """The maps of images in [0, 1], on its own device, in the type that is stored.
 
         Args:
             images: on the first canvas.
