@@ -19,7 +19,7 @@ import torch
 
 from matchkit.cache.journal import Entry
 from matchkit.cache.ledger import Ledger
-from matchkit.cache.local import LocalPlace
+from matchkit.cache.places.local import LocalPlace
 from matchkit.cache.store import FeatureStore
 from matchkit.core.spec import FeatureSpec, LayerSpec
 

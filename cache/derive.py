@@ -8,10 +8,10 @@ from typing import Literal
 import torch
 
 from matchkit.cache import group
-from matchkit.cache.codec import codec
+from matchkit.cache.codecs.codec import codec
+from matchkit.cache.codecs.pca import fit_pca
 from matchkit.cache.lazy import lazy
-from matchkit.cache.pca import fit_pca
-from matchkit.cache.place import open_place
+from matchkit.cache.places.place import open_place
 from matchkit.cache.reader import ImageMaps
 from matchkit.cache.scan import scan
 from matchkit.cache.store import FeatureStore

@@ -8,9 +8,9 @@ import zarr
 from jaxtyping import Shaped
 from zarr.storage import ObjectStore
 
-from matchkit.cache.bucket import BucketPlace
-from matchkit.cache.local import LocalPlace
-from matchkit.cache.place import Place
+from matchkit.cache.places.bucket import BucketPlace
+from matchkit.cache.places.local import LocalPlace
+from matchkit.cache.places.place import Place
 from matchkit.core.errors import StoreError
 
 

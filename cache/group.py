@@ -9,11 +9,11 @@ import google_crc32c
 import numpy as np
 import torch
 
-from matchkit.cache.codec import Codec, codec
+from matchkit.cache.codecs.codec import Codec, codec
 from matchkit.cache.journal import FOLDER
 from matchkit.cache.layout import ATTRIBUTE, ArrayLayout, StoreLayout, array_metadata, json_bytes
 from matchkit.cache.ledger import ledger_metadata
-from matchkit.cache.place import Buffer, Place
+from matchkit.cache.places.place import Buffer, Place
 from matchkit.core.errors import StoreError
 
 GROUP = "zarr.json"

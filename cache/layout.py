@@ -20,7 +20,7 @@ from typing import Any
 import google_crc32c
 import numpy as np
 
-from matchkit.cache.codec import Codec, Part, codec
+from matchkit.cache.codecs.codec import Codec, Part, codec
 from matchkit.core.errors import StoreError
 from matchkit.core.spec import FeatureSpec, LayerSpec
 

@@ -25,7 +25,7 @@ from jaxtyping import UInt32
 
 from matchkit.cache.journal import FOLDER, Entry, chunks, foldings, journals, line_of, parse
 from matchkit.cache.layout import array_metadata, json_bytes
-from matchkit.cache.place import Piece, Place, begin_writing, changing
+from matchkit.cache.places.place import Piece, Place, begin_writing, changing
 from matchkit.core.errors import StoreError
 
 ROWS = 4096

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 import torch
 from jaxtyping import Int, Shaped
 
+from matchkit.cache.care.survey import Survey
 from matchkit.cache.layout import image_bytes
 from matchkit.cache.store import FeatureStore
-from matchkit.cache.survey import Survey
 from matchkit.core.geometry import cell_index, image_to_grid, place
 from matchkit.core.records import ImageRecord, Pair
 from matchkit.core.similarity import cells, unit

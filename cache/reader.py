@@ -12,10 +12,10 @@ from jaxtyping import Shaped
 
 from matchkit.cache import group
 from matchkit.cache.buffers import memory
-from matchkit.cache.codec import Codec
+from matchkit.cache.codecs.codec import Codec
 from matchkit.cache.layout import ArrayLayout, StoreLayout
 from matchkit.cache.ledger import Ledger
-from matchkit.cache.place import Piece, Place
+from matchkit.cache.places.place import Piece, Place
 from matchkit.cache.shards import pieces, read_or_refuse
 from matchkit.core.errors import StoreError
 from matchkit.core.spec import LayerSpec

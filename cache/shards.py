@@ -9,8 +9,8 @@ from jaxtyping import Shaped
 
 from matchkit.cache.layout import ArrayLayout
 from matchkit.cache.ledger import Ledger
-from matchkit.cache.local import PARTIAL, LocalPlace
-from matchkit.cache.place import Buffer, Piece, Place
+from matchkit.cache.places.local import PARTIAL, LocalPlace
+from matchkit.cache.places.place import Buffer, Piece, Place
 from matchkit.core.errors import StoreError
 
 Values = Shaped[np.ndarray, "t ..."]

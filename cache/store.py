@@ -10,8 +10,8 @@ from jaxtyping import Shaped
 from matchkit.cache import group
 from matchkit.cache.layout import StoreLayout
 from matchkit.cache.ledger import Ledger
-from matchkit.cache.local import LocalPlace, outgrows_memory
-from matchkit.cache.place import Place, begin_writing, changing, open_place
+from matchkit.cache.places.local import LocalPlace, outgrows_memory
+from matchkit.cache.places.place import Place, begin_writing, changing, open_place
 from matchkit.cache.reader import ImageMaps, MapReader, Room
 from matchkit.cache.writer import ImageWriter
 from matchkit.core.errors import StoreError

@@ -7,11 +7,11 @@ import numpy as np
 from jaxtyping import Shaped
 from torch import Tensor
 
-from matchkit.cache.codec import Codec
+from matchkit.cache.codecs.codec import Codec
 from matchkit.cache.journal import Entry
 from matchkit.cache.layout import ArrayLayout
 from matchkit.cache.ledger import Ledger
-from matchkit.cache.place import Place, begin_writing
+from matchkit.cache.places.place import Place, begin_writing
 from matchkit.cache.reader import MapReader
 from matchkit.cache.shards import commit, seal, seal_full, unsealed
 from matchkit.core.errors import StoreError

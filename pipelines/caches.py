@@ -9,16 +9,16 @@ from typing import Any
 
 from tqdm import tqdm
 
-from matchkit.cache import verify as verification
-from matchkit.cache.findings import Finding
+from matchkit.cache.care import verify as verification
+from matchkit.cache.care.findings import Finding
+from matchkit.cache.care.repair import UNKNOWN
+from matchkit.cache.care.repair import repair as repair_store
+from matchkit.cache.care.survey import Survey
+from matchkit.cache.care.sweep import break_claims as break_all
+from matchkit.cache.care.sweep import clean
 from matchkit.cache.journal import FOLDER
 from matchkit.cache.layout import ATTRIBUTE, image_bytes
-from matchkit.cache.place import is_url
-from matchkit.cache.repair import UNKNOWN
-from matchkit.cache.repair import repair as repair_store
-from matchkit.cache.survey import Survey
-from matchkit.cache.sweep import break_claims as break_all
-from matchkit.cache.sweep import clean
+from matchkit.cache.places.place import is_url
 from matchkit.core.errors import StoreError
 
 log = logging.getLogger(__name__)

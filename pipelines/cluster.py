@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 
 from matchkit.cache.group import read_layout
 from matchkit.cache.layout import image_bytes
-from matchkit.cache.place import is_url, open_place
+from matchkit.cache.places.place import is_url, open_place
 from matchkit.cache.store import FeatureStore
 from matchkit.core.device import choose_device
 from matchkit.core.errors import ConfigError, MatchkitError

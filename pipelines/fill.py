@@ -35,6 +35,7 @@ def fill(
     run = feature_maps(backbone, records, batch=batch, threads=threads, decoders=decoders)
     writes: deque[Future[None]] = deque()
     with ThreadPoolExecutor(1, thread_name_prefix="matchkit-write") as writer, closing(run):
+        writer.submit(int).result()  # its thread runs, and is waited for, before anything can be interrupted
         for extracted in run:
             if extracted.failure is None:
                 writes.append(writer.submit(_write, store, extracted))

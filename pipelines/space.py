@@ -6,7 +6,7 @@ from pathlib import Path
 
 from matchkit.cache import group
 from matchkit.cache.layout import image_bytes
-from matchkit.cache.place import is_url, open_place
+from matchkit.cache.places.place import is_url, open_place
 from matchkit.cache.store import FeatureStore
 from matchkit.core.errors import StoreError
 from matchkit.core.spec import FeatureSpec

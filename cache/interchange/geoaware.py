@@ -17,9 +17,9 @@ from typing import Any
 
 import torch
 
-from matchkit.cache.durable import make_folder
 from matchkit.cache.interchange.maps import times, to_map
 from matchkit.cache.interchange.torch_files import check_bytes, is_whole, load_tensors, save_tensors
+from matchkit.cache.places.durable import make_folder
 from matchkit.cache.reader import ImageMaps
 from matchkit.core.errors import ConfigError, StoreError
 from matchkit.core.records import MIRRORED

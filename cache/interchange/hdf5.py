@@ -20,11 +20,11 @@ import h5py
 import numpy as np
 import torch
 
-from matchkit.cache.codec import codec
-from matchkit.cache.durable import make_folder, sync
+from matchkit.cache.codecs.codec import codec
 from matchkit.cache.interchange.hdf5_files import damage_is_named, open_hdf5
 from matchkit.cache.interchange.maps import times
 from matchkit.cache.interchange.torch_files import TEMPORARY
+from matchkit.cache.places.durable import make_folder, sync
 from matchkit.cache.reader import ImageMaps
 from matchkit.core.errors import StoreError
 from matchkit.core.spec import FeatureSpec, LayerSpec

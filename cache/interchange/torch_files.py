@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from matchkit.cache.durable import make_folder, sync
+from matchkit.cache.places.durable import make_folder, sync
 from matchkit.core.errors import StoreError
 
 TEMPORARY = ".tmp"

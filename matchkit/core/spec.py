@@ -15,7 +15,7 @@ from matchkit.core.errors import SpecMismatchError, StoreError
 from matchkit.core.geometry import Fit
 
 StoredType = Literal["fp16", "fp32", "bf16", "int8", "int4"]
-"""The types at rest that an extraction may choose; `matchkit.cache.codec` knows what they are."""
+"""The types at rest that an extraction may choose; `matchkit.cache.codecs.codec` knows what they are."""
 Scalar = str | int | float | bool | None
 
 

@@ -14,10 +14,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from matchkit.cache import layout
+from matchkit.cache.care.survey import Survey
+from matchkit.cache.care.verify import verify
 from matchkit.cache.ledger import IMAGE, ROWS, VERSION
 from matchkit.cache.store import FeatureStore
-from matchkit.cache.survey import Survey
-from matchkit.cache.verify import verify
 from matchkit.core.errors import StoreError
 from matchkit.core.spec import FeatureSpec, LayerSpec
 

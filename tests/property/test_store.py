@@ -23,7 +23,8 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from matchkit.cache import claims, layout, ledger, local
+from matchkit.cache import layout, ledger
+from matchkit.cache.places import claims, local
 from matchkit.cache.store import FeatureStore
 from matchkit.core.errors import StoreError
 from matchkit.core.spec import FeatureSpec, LayerSpec

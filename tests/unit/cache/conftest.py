@@ -12,9 +12,9 @@ import torch
 import zarr
 
 from matchkit.cache import layout
-from matchkit.cache.repair import repair
+from matchkit.cache.care.repair import repair
+from matchkit.cache.care.verify import verify
 from matchkit.cache.store import FeatureStore
-from matchkit.cache.verify import verify
 from matchkit.core.spec import FeatureSpec, LayerSpec
 
 Maps = Mapping[str, torch.Tensor]

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from matchkit.cache.buffers import LARGE, memory
-from matchkit.cache.local import PAGE
+from matchkit.cache.places.local import PAGE
 
 
 @pytest.mark.parametrize("dtype", ["uint8", "float16", "float32"])

@@ -12,10 +12,10 @@ import torch
 import zarr
 
 from matchkit.cache import derive as module
-from matchkit.cache.codec import codec
+from matchkit.cache.codecs.codec import codec
+from matchkit.cache.codecs.pca import fit_pca
 from matchkit.cache.derive import POOLED, Derivation, derive
 from matchkit.cache.lazy import lazy
-from matchkit.cache.pca import fit_pca
 from matchkit.cache.store import FeatureStore
 from matchkit.core.errors import ConfigError, SpecMismatchError, StoreError
 from matchkit.core.spec import FeatureSpec, LayerSpec

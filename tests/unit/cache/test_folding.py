@@ -12,7 +12,7 @@ import zarr
 from matchkit.cache import ledger as module
 from matchkit.cache.journal import Entry
 from matchkit.cache.ledger import Ledger
-from matchkit.cache.local import LocalPlace
+from matchkit.cache.places.local import LocalPlace
 
 CHUNKS = 2
 IDS = [f"img{row}" for row in range(64)]

@@ -12,7 +12,7 @@ import torch
 import zarr
 
 from matchkit.cache import group
-from matchkit.cache.local import LocalPlace
+from matchkit.cache.places.local import LocalPlace
 from matchkit.cache.store import FeatureStore
 from matchkit.core.errors import SpecMismatchError, StoreError
 from matchkit.core.spec import FeatureSpec

@@ -16,7 +16,7 @@ import zarr
 from zarr.codecs import ZstdCodec
 
 from matchkit.cache import layout
-from matchkit.cache.codec import codec
+from matchkit.cache.codecs.codec import codec
 from matchkit.cache.layout import ArrayLayout, StoreLayout, array_metadata, image_bytes
 from matchkit.cache.store import FeatureStore
 from matchkit.core.errors import StoreError
@@ -220,6 +220,6 @@ def test_edited_attributes_are_refused(store: FeatureStore) -> None:
 
 
 def test_another_encoding_of_the_same_name_is_refused(store: FeatureStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("matchkit.cache.codec.Plain.version", 7)
+    monkeypatch.setattr("matchkit.cache.codecs.codec.Plain.version", 7)
     with pytest.raises(StoreError, match=r"F\.zarr is encoded with version 1 of fp.*; this version reads 7"):
         FeatureStore.open(str(store))

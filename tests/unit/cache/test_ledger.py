@@ -9,7 +9,7 @@ import pytest
 from matchkit.cache import ledger as module
 from matchkit.cache.journal import Entry
 from matchkit.cache.ledger import Ledger
-from matchkit.cache.local import LocalPlace
+from matchkit.cache.places.local import LocalPlace
 from matchkit.core.errors import StoreError
 
 CHUNKS = 2

@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 import torch
 
-from matchkit.cache import layout, local
+from matchkit.cache import layout
 from matchkit.cache.buffers import memory
-from matchkit.cache.codec import codec
-from matchkit.cache.local import LocalPlace
-from matchkit.cache.place import Piece
+from matchkit.cache.codecs.codec import codec
+from matchkit.cache.places import local
+from matchkit.cache.places.local import LocalPlace
+from matchkit.cache.places.place import Piece
 from matchkit.cache.store import FeatureStore
 from matchkit.core.errors import StoreError
 from matchkit.core.spec import FeatureSpec, LayerSpec

@@ -9,7 +9,7 @@ import torch
 import zarr
 
 from matchkit.cache.layout import ArrayLayout
-from matchkit.cache.local import PARTIAL
+from matchkit.cache.places.local import PARTIAL
 from matchkit.cache.shards import pieces
 from matchkit.cache.store import FeatureStore
 from matchkit.core.errors import StoreError

@@ -9,7 +9,7 @@ import pytest
 import torch
 import zarr
 
-from matchkit.cache.local import PARTIAL
+from matchkit.cache.places.local import PARTIAL
 from matchkit.cache.store import FeatureStore
 from matchkit.core.errors import SpecMismatchError, StoreError
 from matchkit.core.spec import FeatureSpec

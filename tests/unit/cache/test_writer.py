@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from matchkit.cache.local import LocalPlace
-from matchkit.cache.place import Piece
+from matchkit.cache.places.local import LocalPlace
+from matchkit.cache.places.place import Piece
 from matchkit.cache.store import FeatureStore
 from matchkit.core.errors import StoreError
 from matchkit.core.spec import FeatureSpec, LayerSpec

@@ -27,9 +27,8 @@ def backbone(values: dict[str, int]) -> Pixels:
     return Pixels(PixelsParams(**values), device=CPU)
 
 
-def job(where: Path, values: dict[str, int], **changes: object) -> Job:
-    spec = backbone(values).spec
-    return replace(Job(str(where), spec.digest(), "pixels", json.dumps(values), 2, "cpu"), **changes)
+def job(where: Path, values: dict[str, int]) -> Job:
+    return Job(str(where), backbone(values).spec.digest(), "pixels", json.dumps(values), 2, "cpu")
 
 
 @pytest.fixture
@@ -106,7 +105,7 @@ def test_a_worker_waits_for_one_that_was_given_up(tmp_path: Path, records: list[
 
 def test_a_worker_with_other_weights_refuses(tmp_path: Path, records: list[ImageRecord]) -> None:
     lay_out(tmp_path / "F.zarr", SMALL, records)
-    wrong = job(tmp_path / "F.zarr", SMALL, values=json.dumps({"input_size": 64}))
+    wrong = replace(job(tmp_path / "F.zarr", SMALL), values=json.dumps({"input_size": 64}))
     with pytest.raises(ConfigError, match="other weights or another version of matchkit"):
         work(wrong, Task(tuple(records[:1]), frozenset({0})))
 

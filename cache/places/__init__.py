@@ -1,0 +1,1 @@
+"""Where stores lie: folders and buckets, and how files get there whole."""
