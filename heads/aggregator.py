@@ -8,25 +8,20 @@ import dataclasses
 import operator
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial, reduce
+from functools import reduce
 from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import nn
-from torch.nn import functional
 
 from matchkit.core.errors import ConfigError
 from matchkit.core.interfaces import Maps, PairBatch
-from matchkit.core.similarity import resize, unit
+from matchkit.core.similarity import unit
 from matchkit.core.spec import FeatureSpec
+from matchkit.heads.bottleneck import GROUPS, Bottleneck
 from matchkit.heads.losses import symmetric_cross_entropy
-from matchkit.heads.weighted_sum import weighted_sum
-
-GROUPS = 32
-"""Groups of every group norm, as published."""
-AT_WORK = 8 << 20
-"""Bytes of descriptor maps that are made at a time; with what they are made from they stay in a CPU's cache."""
+from matchkit.heads.mixing import mixed
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,61 +41,6 @@ class AggregatorParams:
     layers: tuple[str, ...] = ()
     timesteps: tuple[int, ...] = ()
     seed: int = 0
-
-
-class _GroupNorm(nn.GroupNorm):
-    """The group norm, as exact for channels-last memory as for any other.
-
-    For such memory torch takes a variance as E[x^2] - E[x]^2, which cancels where a mean is large. A group norm does
-    not see a constant that is added to a group, so about the group's mean is taken away first. That of a quarter of the
-    cells will do: it is never further from the mean than 1.8 standard deviations.
-    """
-
-    def forward(self, input: Float[torch.Tensor, "b c h w"]) -> Float[torch.Tensor, "b c h w"]:
-        channels = input.detach()[..., ::2, ::2].mean((2, 3)).unflatten(1, (self.num_groups, -1))
-        centre = channels.mean(2, keepdim=True).expand_as(channels).flatten(1)
-        return super().forward(input - centre[..., None, None])
-
-
-class _ConvNorm(nn.Conv2d):
-    """A convolution without bias and its group norm, named `norm` as in the published weights."""
-
-    def __init__(self, channels_in: int, channels_out: int, *, kernel: int) -> None:
-        super().__init__(channels_in, channels_out, kernel, padding=kernel // 2, bias=False)
-        self.norm = _GroupNorm(GROUPS, channels_out)
-        nn.init.kaiming_normal_(self.weight, mode="fan_out", nonlinearity="relu")
-
-    def convolve(self, x: torch.Tensor) -> torch.Tensor:
-        if self.kernel_size == (1, 1):  # the channels lie last in memory, so this is one matrix product
-            return functional.linear(x.movedim(1, -1), self.weight.flatten(1)).movedim(-1, 1)
-        return functional.conv2d(x, self.weight, padding=self.padding)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.norm(self.convolve(x))  # type: ignore[no-any-return]
-
-
-class Bottleneck(nn.Module):
-    """A ResNet bottleneck, 1x1 - 3x3 - 1x1 with a 1x1 skip, each convolution followed by a group norm.
-
-    The first convolution and the skip are 1x1 without bias, so they commute with the bilinear resize: they run on the
-    map's own grid, and a quarter plus one of the projection's channels are resized instead of all of the layer's.
-    """
-
-    def __init__(self, channels: int, projection: int) -> None:
-        super().__init__()
-        width = projection // 4
-        self.shortcut = _ConvNorm(channels, projection, kernel=1)
-        self.conv1 = _ConvNorm(channels, width, kernel=1)
-        self.conv2 = _ConvNorm(width, width, kernel=3)
-        self.conv3 = _ConvNorm(width, projection, kernel=1)
-
-    def forward(self, x: Float[torch.Tensor, "b c gh gw"], grid: tuple[int, int]) -> Float[torch.Tensor, "b d h w"]:
-        """The descriptors of one layer's maps on `grid` (height, width) in cells; never negative."""
-        x = x.float()
-        main = self.conv1.norm(resize(self.conv1.convolve(x), grid)).relu_()
-        main = self.conv3(self.conv2(main).relu_())
-        skip = self.shortcut.norm(resize(self.shortcut.convolve(x), grid))
-        return main.add_(skip).relu_()  # type: ignore[no-any-return]
 
 
 class AggregationNetwork(nn.Module):
@@ -124,18 +64,11 @@ class AggregationNetwork(nn.Module):
     ) -> Float[torch.Tensor, "b d h w"]:
         """Descriptors from the maps (b,t,c,gh,gw) of each layer; not normalised."""
         shares = self.mixing_weights.softmax(0).unflatten(0, (-1, len(layers)))
-        together = max(1, AT_WORK // (4 * self.projection * grid[0] * grid[1]))
-        mixed = (
-            weighted_sum(
-                partial(stage[0], grid=grid),  # type: ignore[index]
-                maps,
-                shares[:, index],
-                parameters=list(stage.parameters()),
-                together=together,
-            )
+        terms = (
+            mixed(stage[0], maps, shares[:, index], grid=grid)  # type: ignore[index]
             for index, (maps, stage) in enumerate(zip(layers, self.bottleneck_layers, strict=True))
         )
-        return reduce(operator.add, mixed)
+        return reduce(operator.add, terms)
 
 
 class Aggregator:
