@@ -11,7 +11,7 @@ from matchkit.cache import group
 from matchkit.cache.layout import StoreLayout
 from matchkit.cache.ledger import Ledger
 from matchkit.cache.places.local import LocalPlace, outgrows_memory
-from matchkit.cache.places.place import Place, begin_writing, changing, open_place
+from matchkit.cache.places.place import Place, begin_writing, changing, is_url, open_place
 from matchkit.cache.reader import ImageMaps, MapReader, Room
 from matchkit.cache.writer import ImageWriter
 from matchkit.core.errors import StoreError
@@ -122,6 +122,10 @@ class FeatureStore:
 
     def __str__(self) -> str:
         return self.place.url
+
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        """Another process, of dask for one, opens the store for itself."""
+        return FeatureStore.open, (str(self) if is_url(str(self)) else str(Path(str(self)).absolute()),)
 
     @property
     def ids(self) -> list[str]:

@@ -25,7 +25,7 @@ def mixed(
     """`sum over t of shares[t] * bottleneck(maps[:, t])`, with its gradient.
 
     Where the descriptors of all maps are more than `at_work` bytes, they are made a few at a time. For the gradient
-    only what the convolutions gave is kept, on the maps' own grid or narrow: at most a third of what autograd would keep.
+    only what the convolutions gave is kept, on the maps' own grid or narrow: at most a third of autograd's.
     On a CPU this is also the faster way, for what is at work stays in the cache.
 
     Args:
@@ -78,13 +78,14 @@ class _Mixed(torch.autograd.Function):
         of_parameters = [torch.zeros_like(parameter) for parameter in parameters]
         totals: dict[torch.Tensor, torch.Tensor] = dict(zip(ctx.bottleneck.parameters(), of_parameters, strict=True))
         kept = iter(ctx.kept)
+        gradient = gradient.contiguous(memory_format=torch.channels_last)
         for rows, above in zip(maps.split(ctx.together), gradient.split(ctx.together), strict=True):
             for step, (x, share) in enumerate(zip(rows.unbind(1), shares.tolist(), strict=True)):
                 term = _Term(ctx.bottleneck, *next(kept), grid=ctx.grid)
                 # the gradient is linear: the share is put on the few parameters instead of on the map
                 for parameter, part in term.gradients(x, above):
                     totals[parameter].add_(part, alpha=share)
-                of_shares[step] += (term.descriptors.detach() * above).sum()
+                of_shares[step] += _cells(term.descriptors.detach()).flatten() @ _cells(above).flatten()
         return None, None, of_shares, None, None, *of_parameters
 
 

@@ -1,5 +1,8 @@
 """Stores as dask arrays."""
 
+import pickle
+import subprocess
+import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -70,3 +73,33 @@ def test_an_empty_store_is_an_empty_array(tmp_path: Path) -> None:
 def test_a_layer_that_is_not_there_is_refused(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match=r"no layer 'up2\.0'"):
         lazy(made(tmp_path / "F.zarr", "fp16"), "up2.0")
+
+
+IN_PROCESSES = """
+import sys
+from matchkit.cache.lazy import lazy
+from matchkit.cache.store import FeatureStore
+
+if __name__ == "__main__":
+    array = lazy(FeatureStore.open(sys.argv[1]), "up0.0")
+    here = array.compute(scheduler="synchronous")
+    assert here.any()
+    assert (array.compute(scheduler="processes", num_workers=1) == here).all()
+"""
+
+
+def test_other_processes_read_it_too(tmp_path: Path) -> None:
+    made(tmp_path / "F.zarr", "fp16")
+    (tmp_path / "script.py").write_text(IN_PROCESSES)  # without the types' checks, whose wrappers cannot be pickled
+    command = [sys.executable, "-P", str(tmp_path / "script.py"), "F.zarr"]
+    ran = subprocess.run(command, check=False, cwd=tmp_path, capture_output=True, text=True)
+    assert ran.returncode == 0, ran.stderr
+
+
+def test_a_store_is_pickled_by_where_it_lies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    pickled = pickle.dumps(made(Path("F.zarr"), "fp16"))
+    monkeypatch.chdir("/")
+    again = pickle.loads(pickled)
+    assert again.ids == ["a", "b", "d"]
+    assert torch.equal(again.read("b")["up1.0"], FeatureStore.open(tmp_path / "F.zarr").read("b")["up1.0"])
