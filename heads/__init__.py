@@ -11,6 +11,7 @@ HEADS = Registry(
     {
         "raw-layer": "matchkit.heads.identity:RawLayer",
         "concatenate": "matchkit.heads.identity:Concatenate",
+        "co-pca": "matchkit.heads.co_pca:CoPCA",
         "aggregator": "matchkit.heads.aggregator:Aggregator",
     },
 )

@@ -1,7 +1,7 @@
 """Stage match: a fitted head's descriptors of both images of every pair, matched, into a predictions file."""
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from matchkit.cache.pairs import MapCache
 from matchkit.cache.store import FeatureStore
 from matchkit.core.device import choose_device, one_thread
 from matchkit.core.geometry import Points, grid_to_image, image_to_grid, place
-from matchkit.core.interfaces import Head, Matcher
+from matchkit.core.interfaces import Head, ImageHead, Matcher, PairHead
 from matchkit.core.params import build, divide
 from matchkit.core.records import ImageRecord, Pair
 from matchkit.evaluate import MATCHERS
@@ -27,6 +27,8 @@ from matchkit.pipelines.settings import features_path, predictions_path, told, w
 
 POSITION = "same-relative-position"
 """The baseline that needs no features, by the name that stands in place of a head's."""
+
+Descriptor = Float[torch.Tensor, "d gh gw"]
 
 log = logging.getLogger(__name__)
 
@@ -58,13 +60,13 @@ class Matched:
 class Describer:
     """A head's descriptor of every image, computed once and held in at most `limit` bytes."""
 
-    def __init__(self, head: Head, maps: MapCache, *, limit: int) -> None:
+    def __init__(self, head: ImageHead, maps: MapCache, *, limit: int) -> None:
         self._head = head
         self._maps = maps
-        self._held: LRUCache[str, Float[torch.Tensor, "d gh gw"]] = LRUCache(limit, getsizeof=lambda held: held.nbytes)
+        self._held: LRUCache[str, Descriptor] = LRUCache(limit, getsizeof=lambda held: held.nbytes)
 
     @torch.inference_mode()
-    def __getitem__(self, image_id: str) -> Float[torch.Tensor, "d gh gw"]:
+    def __call__(self, image_id: str) -> Descriptor:
         """The descriptor map of an image."""
         if image_id in self._held:
             return self._held[image_id]
@@ -72,6 +74,20 @@ class Describer:
         if descriptor.nbytes <= self._held.maxsize:
             self._held[image_id] = descriptor
         return descriptor
+
+
+def describer(head: Head, maps: MapCache, *, limit: int) -> Callable[[Pair], tuple[Descriptor, Descriptor]]:
+    """What gives the descriptors of a pair's source and target; of single images, as many as `limit` bytes are held."""
+    if isinstance(head, PairHead):
+
+        @torch.inference_mode()
+        def together(pair: Pair) -> tuple[Descriptor, Descriptor]:
+            source, target = head.describe_pair(maps.batch([pair.source, pair.target]))
+            return source, target
+
+        return together
+    describe = Describer(head, maps, limit=limit)
+    return lambda pair: (describe(pair.source), describe(pair.target))
 
 
 def predict(
@@ -85,7 +101,7 @@ def predict(
 ) -> dict[str, Points]:
     """Matches every pair; the points are in the target's image frame, by pair id in the order of `pairs`."""
     spec = maps.store.spec
-    describer = Describer(head, maps, limit=limit)
+    describe = describer(head, maps, limit=limit)
     found: dict[str, Points] = {}
     # neighbours share images: a descriptor is then still in memory when it is wanted again
     ordered = sorted(pairs, key=lambda pair: (pair.target, pair.source))
@@ -93,7 +109,7 @@ def predict(
         source_placement = place(images[pair.source].size, spec.input_size, fit=spec.fit)
         target_placement = place(images[pair.target].size, spec.input_size, fit=spec.fit)
         points = image_to_grid(pair.source_points, source_placement, head.grid)
-        source, target = describer[pair.source], describer[pair.target]
+        source, target = describe(pair)
         with one_thread():
             matched = matcher.match(source, target, points)
         found[pair.id] = grid_to_image(matched, target_placement, head.grid)

@@ -67,8 +67,8 @@ class PairBatch:
 
 
 @runtime_checkable
-class Head(Protocol):
-    """Feature maps to descriptors."""
+class ReadsMaps(Protocol):
+    """What every head tells of itself."""
 
     @property
     def grid(self) -> tuple[int, int]:
@@ -85,6 +85,15 @@ class Head(Protocol):
         """The timesteps it reads, in the order of the axis t of the maps it takes."""
         ...
 
+    def config(self) -> dict[str, Any]:
+        """What to build an equal head from, as plain JSON data."""
+        ...
+
+
+@runtime_checkable
+class ImageHead(ReadsMaps, Protocol):
+    """A head that describes an image whatever it is matched with."""
+
     def describe(self, maps: Maps) -> Float[torch.Tensor, "b d gh gw"]:
         """Descriptors of a batch of maps (b,t,c,gh,gw).
 
@@ -92,13 +101,22 @@ class Head(Protocol):
         """
         ...
 
-    def config(self) -> dict[str, Any]:
-        """What to build an equal head from, as plain JSON data."""
+
+@runtime_checkable
+class PairHead(ReadsMaps, Protocol):
+    """A head whose descriptors mean something only beside those of the other image of the pair."""
+
+    def describe_pair(self, maps: Maps) -> Float[torch.Tensor, "2 d gh gw"]:
+        """Descriptors of the source and the target of a pair, from their maps (2,t,c,gh,gw); not normalised."""
         ...
 
 
+Head = ImageHead | PairHead
+"""Feature maps to descriptors."""
+
+
 @runtime_checkable
-class TrainableHead(Head, Protocol):
+class TrainableHead(ImageHead, Protocol):
     """A head whose parameters are fitted by gradient steps on batches of pairs."""
 
     def loss(self, batch: PairBatch) -> dict[str, Float[torch.Tensor, ""]]:
