@@ -12,7 +12,7 @@ from jaxtyping import Int, Shaped
 from matchkit.cache.reader import ImageMaps
 from matchkit.cache.store import FeatureStore
 from matchkit.core.errors import DatasetError
-from matchkit.core.geometry import Points, cell_index, place
+from matchkit.core.geometry import Points, cell_index, place, stride
 from matchkit.core.interfaces import PairBatch
 from matchkit.core.records import ImageRecord, Pair, Placement
 
@@ -158,9 +158,10 @@ class CachedPairs:
         rooms = [self._maps.room(min(2 * size, len(self._ids))) for _ in range(2)]
         numbered = enumerate(self._chosen(size=size, seed=seed, start=start))
         with ThreadPoolExecutor(1, initializer=torch.set_num_threads, initargs=(1,)) as thread:
-            ahead = thread.submit(self.collate, next(numbered)[1], rooms[0])
-            for number, pairs in numbered:
-                batch, ahead = ahead.result(), thread.submit(self.collate, pairs, rooms[number % 2])
+            ahead = thread.submit(self.collate, next(numbered)[1], rooms[0], number=start)
+            for count, pairs in numbered:
+                batch = ahead.result()
+                ahead = thread.submit(self.collate, pairs, rooms[count % 2], number=start + count)
                 yield batch
 
     def _chosen(self, *, size: int, seed: int, start: int) -> Iterator[list[Pair]]:
@@ -181,20 +182,36 @@ class CachedPairs:
         together = np.array([sorted((block[pair.source], block[pair.target])) for pair in self._pairs])
         return np.lexsort((generator.permutation(len(self._pairs)), together[:, 1], together[:, 0]))
 
-    def collate(self, pairs: Sequence[Pair], room: Room | None = None) -> PairBatch:
-        """Some pairs as a batch: every distinct image once."""
+    def collate(self, pairs: Sequence[Pair], room: Room | None = None, *, number: int = 0) -> PairBatch:
+        """Some pairs as a batch, of this number: every distinct image once."""
         ids = list(dict.fromkeys(image_id for pair in pairs for image_id in (pair.source, pair.target)))
         row = {image_id: number for number, image_id in enumerate(ids)}
+        sources = [self._points(pair.source, pair.source_points) for pair in pairs]
+        targets = [self._points(pair.target, pair.target_points) for pair in pairs]
         return PairBatch(
             maps=self._maps.batch(ids, room),
             source=tuple(row[pair.source] for pair in pairs),
             target=tuple(row[pair.target] for pair in pairs),
-            source_cells=tuple(self._cells(pair.source, pair.source_points) for pair in pairs),
-            target_cells=tuple(self._cells(pair.target, pair.target_points) for pair in pairs),
+            source_points=tuple(torch.from_numpy(points) for points in sources),
+            target_points=tuple(torch.from_numpy(points) for points in targets),
+            source_cells=tuple(torch.from_numpy(cell_index(points, self._grid)) for points in sources),
+            target_cells=tuple(torch.from_numpy(cell_index(points, self._grid)) for points in targets),
+            target_sides=tuple(self._side(pair) for pair in pairs),
             grid=self._grid,
+            number=number,
         )
 
-    def _cells(self, image_id: str, points: Points) -> torch.Tensor:
+    def _points(self, image_id: str, points: Points) -> Points:
+        return self._to_grid(points, self._placement(image_id), self._grid)
+
+    def _side(self, pair: Pair) -> float:
+        """The longer side of the target's box, or of the target, in cells."""
+        placement = self._placement(pair.target)
+        width, height = placement.image_size
+        left, top, right, bottom = pair.target_box or (0, 0, width, height)
+        cells = np.multiply((right - left, bottom - top), placement.scale) / stride(placement, self._grid)
+        return float(cells.max())
+
+    def _placement(self, image_id: str) -> Placement:
         spec = self._maps.store.spec
-        placement = place(self._images[image_id].size, spec.input_size, fit=spec.fit)
-        return torch.from_numpy(cell_index(self._to_grid(points, placement, self._grid), self._grid))
+        return place(self._images[image_id].size, spec.input_size, fit=spec.fit)

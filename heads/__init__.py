@@ -13,5 +13,6 @@ HEADS = Registry(
         "concatenate": "matchkit.heads.identity:Concatenate",
         "co-pca": "matchkit.heads.co_pca:CoPCA",
         "aggregator": "matchkit.heads.aggregator:Aggregator",
+        "post-processor": "matchkit.heads.post_processor:PostProcessor",
     },
 )

@@ -50,8 +50,9 @@ def _centre(maps: Float[torch.Tensor, "b c h w"]) -> Float[torch.Tensor, "b c"]:
 class Bottleneck(nn.Module):
     """A ResNet bottleneck, 1x1 - 3x3 - 1x1 with a 1x1 skip, each convolution followed by a group norm.
 
-    The first convolution and the skip are 1x1 without bias, so they commute with the bilinear resize: they run on the
-    map's own grid, and a quarter plus one of the projection's channels are resized instead of all of the layer's.
+    Where a map has the descriptor's width already, it is itself the skip. The first convolution and the skip are 1x1
+    without bias, so they commute with the bilinear resize: they run on the map's own grid, and a quarter plus one of
+    the projection's channels are resized instead of all of the layer's.
 
     Its steps are methods of their own, for `mixing` keeps what the convolutions give and takes each step's gradient.
     """
@@ -59,7 +60,7 @@ class Bottleneck(nn.Module):
     def __init__(self, channels: int, projection: int) -> None:
         super().__init__()
         width = projection // 4
-        self.shortcut = _ConvNorm(channels, projection, kernel=1)
+        self.shortcut = _ConvNorm(channels, projection, kernel=1) if channels != projection else None
         self.conv1 = _ConvNorm(channels, width, kernel=1)
         self.conv2 = _ConvNorm(width, width, kernel=3)
         self.conv3 = _ConvNorm(width, projection, kernel=1)
@@ -74,7 +75,7 @@ class Bottleneck(nn.Module):
     ) -> tuple[Float[torch.Tensor, "b d gh gw"], Float[torch.Tensor, "b w gh gw"]]:
         """The two 1x1 convolutions of the maps, on the maps' own grid: of the skip, and the narrow one."""
         x = x.float()
-        return self.shortcut.convolve(x), self.conv1.convolve(x)
+        return self.shortcut.convolve(x) if self.shortcut else x, self.conv1.convolve(x)
 
     def enter(self, narrow: Float[torch.Tensor, "b w gh gw"], grid: tuple[int, int]) -> Float[torch.Tensor, "b w h w2"]:
         """What the 3x3 convolution is given."""
@@ -85,5 +86,5 @@ class Bottleneck(nn.Module):
     ) -> Float[torch.Tensor, "b d h w2"]:
         """The descriptors, from what the 3x3 convolution gave and the skip."""
         main = self.conv3(self.conv2.norm(inner).relu_())
-        grid = (main.shape[-2], main.shape[-1])
-        return main.add_(self.shortcut.norm(resize(skip, grid))).relu_()  # type: ignore[no-any-return]
+        skip = resize(skip, (main.shape[-2], main.shape[-1]))
+        return main.add_(self.shortcut.norm(skip) if self.shortcut else skip).relu_()  # type: ignore[no-any-return]

@@ -110,7 +110,9 @@ class _Term:
     def gradients(self, x: torch.Tensor, above: torch.Tensor) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         """Every parameter with its gradient, from the maps `x` and the descriptors' gradient."""
         net = self._bottleneck
-        last = [*net.conv2.norm.parameters(), *net.conv3.parameters(), *net.shortcut.norm.parameters()]
+        last = [*net.conv2.norm.parameters(), *net.conv3.parameters()]
+        if net.shortcut:
+            last += net.shortcut.norm.parameters()
         of_skip, of_inner, *of_last = torch.autograd.grad(self.descriptors, [self._skip, self._inner, *last], above)
         yield from zip(last, of_last, strict=True)
         yield net.conv2.weight, _of_3x3(self._entered.detach(), of_inner)
@@ -122,7 +124,8 @@ class _Term:
         yield from zip(first, of_first, strict=True)
         values = _cells(x.float())
         yield net.conv1.weight, (_cells(of_narrow).T @ values)[..., None, None]
-        yield net.shortcut.weight, (_cells(of_skip).T @ values)[..., None, None]
+        if net.shortcut:
+            yield net.shortcut.weight, (_cells(of_skip).T @ values)[..., None, None]
 
 
 def _cells(maps: Float[torch.Tensor, "b c h w"]) -> Float[torch.Tensor, "b*h*w c"]:

@@ -54,16 +54,23 @@ class PairBatch:
     Attributes:
         maps: {layer: (b,t,c,gh,gw)} of the b distinct images.
         source, target: the rows in `maps` of each pair's images.
-        source_cells, target_cells: for each pair the flat row-major cells of its n keypoints on `grid`.
+        source_points, target_points: for each pair its n keypoints as (x, y) in the grid frame.
+        source_cells, target_cells: the flat row-major cells of these on `grid`.
+        target_sides: for each pair the longer side of the target's box in cells, of the image where it has no box.
         grid: (height, width) of the head's descriptor map, in cells.
+        number: of the batch in its fit; whatever a head draws at random for it depends on this.
     """
 
     maps: Maps
     source: tuple[int, ...]
     target: tuple[int, ...]
+    source_points: tuple[Float[torch.Tensor, "_ 2"], ...]
+    target_points: tuple[Float[torch.Tensor, "_ 2"], ...]
     source_cells: tuple[Int[torch.Tensor, " _"], ...]
     target_cells: tuple[Int[torch.Tensor, " _"], ...]
+    target_sides: tuple[float, ...]
     grid: tuple[int, int]
+    number: int = 0
 
 
 @runtime_checkable

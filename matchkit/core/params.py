@@ -11,8 +11,8 @@ from pydantic import TypeAdapter, ValidationError
 from matchkit.core.errors import ConfigError, nearest_name
 
 T = TypeVar("T")
-SECTIONS = ("make_toy", "extract", "fit_head", "match", "evaluate", "report")
-"""The sections of `params.yaml`, one a stage."""
+SECTIONS = ("make_toy", "generate", "extract", "fit_head", "match", "evaluate", "report")
+"""The sections of `params.yaml`, one a stage or verb."""
 
 
 def read_params(path: Path) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from matchkit.heads import HEADS
 
 LAYERS = (LayerSpec("up0.0", 6, (2, 3)), LayerSpec("up1.0", 4, (4, 6)))
 SPEC = FeatureSpec("sd-inversion", "none", LAYERS, (-1, 460), (48, 32), "stretch", "fp16")
-SMALLEST: dict[str, dict[str, Any]] = {"aggregator": {"projection": 128}}
+SMALLEST: dict[str, dict[str, Any]] = {"aggregator": {"projection": 128}, "post-processor": {"projection": 128}}
 """Parameters by which a head is small; none where its defaults are."""
 
 Draw = Callable[..., Maps]
@@ -43,7 +43,11 @@ def pairs(head: Head, maps: Maps) -> PairBatch:
     cells = head.grid[0] * head.grid[1]
     source = (torch.tensor([0, 1, cells - 1]), torch.tensor([2]))
     target = (torch.tensor([3, 0, 1]), torch.tensor([cells - 1]))
-    return PairBatch(maps, (0, 1), (2, 0), source, target, head.grid)
+    points = [
+        tuple(torch.stack([cell % head.grid[1], cell // head.grid[1]], 1) + 0.25 for cell in of_image)
+        for of_image in (source, target)
+    ]
+    return PairBatch(maps, (0, 1), (2, 0), *points, source, target, (4.0, 3.0), head.grid)
 
 
 def test_descriptors_are_finite_on_the_heads_grid(name: str, batch_maps: Draw) -> None:

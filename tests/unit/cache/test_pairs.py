@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from itertools import islice, permutations
 from pathlib import Path
 from typing import Any
@@ -162,6 +163,10 @@ def test_a_batch_holds_each_image_once_and_the_cells_of_its_keypoints(
     # (8, 8) lies in cell 0, (90, 60) in column 5 of row 3 on a grid of 6 columns
     assert [cells.tolist() for cells in batch.source_cells] == [[0, 23]] * 3
     assert [cells.tolist() for cells in batch.target_cells] == [[23, 0]] * 3
+    places = [[(8 + 0.5) / 16 - 0.5, (8 + 0.5) / 16 - 0.5], [(90 + 0.5) / 16 - 0.5, (60 + 0.5) / 16 - 0.5]]
+    assert [points.tolist() for points in batch.source_points] == [places] * 3
+    assert [points.tolist() for points in batch.target_points] == [places[::-1]] * 3
+    assert batch.target_sides == (6.0, 6.0, 6.0)  # of the whole target, where a pair has no box
     assert batch.grid == (4, 6)
 
 
@@ -179,8 +184,8 @@ def test_a_batch_stays_right_while_the_next_one_is_read(
     pairs, ready = cached(encoded, images=images * bytes_in_fp16), threading.Semaphore(0)
     collate = pairs.collate
 
-    def telling(*args: object) -> PairBatch:
-        batch = collate(*args)  # type: ignore[arg-type]
+    def telling(*args: object, number: int) -> PairBatch:
+        batch = collate(*args, number=number)  # type: ignore[arg-type]
         ready.release()
         return batch
 
@@ -231,6 +236,17 @@ def test_a_run_takes_up_at_any_batch(many: FeatureStore, images: int) -> None:
     whole = batches(many, seed=3, count=30, images=images)
     for start in (1, 13, 14, 28):
         assert batches(many, seed=3, count=2, start=start, images=images) == whole[start : start + 2]
+
+
+def test_a_batch_has_its_number_wherever_a_run_takes_up(many: FeatureStore) -> None:
+    batches = cached(many).batches(size=3, seed=0, start=50)
+    assert [batch.number for batch in islice(batches, 3)] == [50, 51, 52]
+    batches.close()
+
+
+def test_the_longer_side_of_the_targets_box_in_cells(many: FeatureStore) -> None:
+    boxed = replace(FEW[0], target_box=(10.0, 20.0, 26.0, 60.0))  # 16 x 40 of pixels that are a sixteenth of a cell
+    assert cached(many).collate([boxed]).target_sides == (2.5,)
 
 
 def test_a_split_smaller_than_a_batch_is_one_batch(many: FeatureStore) -> None:

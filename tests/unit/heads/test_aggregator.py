@@ -93,7 +93,9 @@ def test_loss_falls_when_it_is_minimised() -> None:
     head = Aggregator(AggregatorParams(projection=128), spec=spec)
     torch.manual_seed(0)
     cells = torch.tensor([0, 5, 10, 15])
-    batch = PairBatch({"a": torch.randn(2, 2, 8, 4, 4)}, (0,), (1,), (cells,), (cells.flip(0),), (4, 4))
+    points = torch.stack([cells % 4, cells // 4], 1).float()
+    of_pair = ((points,), (points.flip(0),), (cells,), (cells.flip(0),))
+    batch = PairBatch({"a": torch.randn(2, 2, 8, 4, 4)}, (0,), (1,), *of_pair, (4.0,), (4, 4))
     optimiser = torch.optim.Adam(list(head.parameter_groups()), lr=1e-2)
     losses = []
     for _ in range(15):

@@ -24,7 +24,9 @@ def batches(start: int) -> Iterator[PairBatch]:
         generator = torch.Generator().manual_seed(number)
         maps = {"a": torch.randn(2, 2, 6, 4, 4, generator=generator)}
         cells = torch.randint(16, (3,), generator=generator)
-        yield PairBatch(maps, (0,), (1,), (cells,), (cells.roll(1),), (4, 4))
+        points = torch.stack([cells % 4, cells // 4], 1).float()
+        of_pair = ((points,), (points.roll(1, 0),), (cells,), (cells.roll(1),))
+        yield PairBatch(maps, (0,), (1,), *of_pair, (4.0,), (4, 4), number)
 
 
 def fit(folder: Path, *, params: FitParams = PARAMS) -> Fit:
