@@ -36,3 +36,37 @@ def resize(maps: Float[torch.Tensor, "b c gh gw"], grid: tuple[int, int]) -> Flo
     if maps.shape[-2:] == grid:
         return maps
     return functional.interpolate(maps, size=grid, mode="bilinear", align_corners=False)
+
+
+def peaks(scores: Float[torch.Tensor, "n h w"]) -> Float[torch.Tensor, "n 2"]:
+    """The (x, y) cell of each map's greatest value, the first one in row-major order where there are several."""
+    best = scores.flatten(1).argmax(1)
+    return torch.stack([best % scores.shape[2], best // scores.shape[2]], 1).to(scores)
+
+
+def soft_argmax(scores: Float[torch.Tensor, "n h w"], temperature: float) -> Float[torch.Tensor, "n 2"]:
+    """The expected (x, y) in the grid frame, under the softmax of each map at a temperature."""
+    shares = (scores / temperature).flatten(1).softmax(1).unflatten(1, scores.shape[1:])
+    ys, xs = (torch.arange(size).to(scores) for size in scores.shape[1:])
+    return torch.stack([shares.sum(1) @ xs, shares.sum(2) @ ys], 1)
+
+
+def windowed(scores: Float[torch.Tensor, "n h w"], reach: int, outside: float) -> Float[torch.Tensor, "n h w"]:
+    """Each map with `outside` in all cells that lie more than `reach` cells, in x or in y, from its peak."""
+    dx, dy = _from_peak(scores)
+    return scores.masked_fill((dx.abs() > reach) | (dy.abs() > reach), outside)
+
+
+def kernelled(scores: Float[torch.Tensor, "n h w"], sigma: float) -> Float[torch.Tensor, "n h w"]:
+    """Each map times a Gaussian of `sigma` cells about its peak, where it is one."""
+    dx, dy = _from_peak(scores)
+    return scores * torch.exp(-(dx**2 + dy**2) / (2 * sigma**2))
+
+
+def _from_peak(
+    scores: Float[torch.Tensor, "n h w"],
+) -> tuple[Float[torch.Tensor, "n 1 w"], Float[torch.Tensor, "n h 1"]]:
+    """How far each column and row of each map is from its peak, in cells."""
+    peak = peaks(scores)
+    ys, xs = (torch.arange(size).to(scores) for size in scores.shape[1:])
+    return xs[None, None] - peak[:, :1, None], ys[None, :, None] - peak[:, 1:, None]
