@@ -264,6 +264,8 @@ class S3Server:
 @pytest.fixture(scope="session")
 def s3_server() -> Iterator[S3Server]:
     """A real S3 server on this machine."""
+    for library in ("obstore", "moto.server"):
+        pytest.importorskip(library, reason=f"{library} is not installed: what lies in buckets is not tested")
     from moto.server import DomainDispatcherApplication, create_backend_app
     from werkzeug.serving import WSGIRequestHandler, make_server
 
@@ -302,5 +304,6 @@ def bucket_url(s3_server: S3Server, monkeypatch: pytest.MonkeyPatch) -> str:
 def object_url(request: pytest.FixtureRequest) -> str:
     """Where a store may lie: in a new bucket, and in memory."""
     if request.param == "memory":
+        pytest.importorskip("obstore", reason="obstore is not installed: what lies in buckets is not tested")
         return f"memory:///{uuid.uuid4().hex}"
     return str(request.getfixturevalue("bucket_url"))

@@ -217,9 +217,11 @@ class BucketPlace:
         self._drop(_claim_name(kind, number))
 
     def _drop(self, name: str) -> None:
-        data = self._claimed.pop(name, None)
+        data = self._claimed.get(name)
         if data is not None and self._holds(name, data):
             self.delete([name])
+        # not before: what could not be given back is still this writer's, which would else refuse itself
+        self._claimed.pop(name, None)
 
     def claims(self) -> list[Claim]:
         """All that is claimed in this place by any writer, dead ones too."""
