@@ -193,7 +193,10 @@ class StoreLayout:
             StoreError: not a store of ours, or one of another format.
         """
         if not isinstance(attribute, Mapping):
-            raise StoreError(f"{where} is a zarr group but not a feature store: attribute '{ATTRIBUTE}' is missing")
+            raise StoreError(
+                f"{where} is a zarr group but not a feature store: attribute '{ATTRIBUTE}' is missing. "
+                "Name another path, or another --out"
+            )
         if attribute.get("format") != FORMAT:
             raise StoreError(
                 f"{where} has store format {attribute.get('format')}; this version reads format {FORMAT}. "
@@ -212,7 +215,10 @@ class StoreLayout:
             )
         known, version = codec(spec.dtype, {}).version, attribute["codec_version"]
         if version != known:
-            raise StoreError(f"{where} is encoded with version {version} of {spec.dtype}; this version reads {known}")
+            raise StoreError(
+                f"{where} is encoded with version {version} of {spec.dtype}; this version reads {known}. "
+                "Run: matchkit extract with another --out, or delete it first"
+            )
         return cls(spec, tuple(attribute["ids"]), attribute["shared"], attribute["compressed"], attribute["notes"])
 
     def group_metadata(self) -> bytes:
