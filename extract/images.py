@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from jaxtyping import Float
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image, ImageOps
 
 from matchkit.core.errors import DatasetError
 from matchkit.core.geometry import letterboxed_size, place
@@ -18,6 +18,8 @@ FILTERS = {
 }
 DEEP_MODES = ("I", "F")
 """How Pillow's modes of more than 8 bits begin."""
+SIDEWAYS = (5, 6, 7, 8)
+"""The EXIF orientations that exchange width and height."""
 
 
 def load_image(record: ImageRecord, *, oriented: bool = False) -> Image.Image:
@@ -44,12 +46,40 @@ def load_image(record: ImageRecord, *, oriented: bool = False) -> Image.Image:
     except Exception as error:  # the decoders of a dozen formats, and what a broken file makes of them
         raise DatasetError(f"{record.path} cannot be decoded: {error}") from error
     if decoded.size != record.size:
-        turned = " once its EXIF orientation is applied" if oriented else ""
-        raise DatasetError(
-            f"{record.path} is {decoded.width} x {decoded.height} pixels{turned}, but its annotation says "
-            f"{record.size[0]} x {record.size[1]}"
-        )
+        raise DatasetError(_other_size(record, decoded.size, oriented=oriented))
     return ImageOps.mirror(decoded) if record.id.endswith(MIRRORED) else decoded
+
+
+def upright_size(path: Path) -> tuple[int, int]:
+    """(width, height) in pixels of an image with its EXIF orientation applied, from its header alone.
+
+    Raises:
+        DatasetError: it is no image, or one with a broken header.
+    """
+    try:
+        with Image.open(path) as image:
+            return image.size[::-1] if _is_sideways(image) else image.size
+    except Exception as error:  # the decoders of a dozen formats, and what a broken header makes of them
+        raise DatasetError(f"{path} is not a readable image: {error}") from error
+
+
+def _is_sideways(image: Image.Image) -> bool:
+    """Whether an EXIF orientation that is not applied yet exchanges width and height."""
+    if image.format == "TIFF":  # Pillow applies it by itself, and says the size that this gives
+        return False
+    # the method of a PNG decodes all of the image first, in search of what may stand behind it
+    return Image.Image.getexif(image).get(ExifTags.Base.Orientation) in SIDEWAYS
+
+
+def _other_size(record: ImageRecord, size: tuple[int, int], *, oriented: bool) -> str:
+    if not oriented and upright_size(record.path) == record.size:
+        turned, remedy = " as it lies in its file", ". Apply its EXIF orientation: --set oriented=true"
+    else:
+        turned, remedy = (" once its EXIF orientation is applied" if oriented else ""), ""
+    return (
+        f"{record.path} is {size[0]} x {size[1]} pixels{turned}, but its annotation says "
+        f"{record.size[0]} x {record.size[1]}{remedy}"
+    )
 
 
 def _decode(path: Path, *, oriented: bool) -> Image.Image:

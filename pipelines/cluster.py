@@ -107,10 +107,10 @@ def fill_by(
 
     Raises:
         ConfigError: no scheduler answers, or it has no worker.
-        MatchkitError: what the first task that fails raises, or several workers were lost at the same images.
+        MatchkitError: what the first task that fails raises; several workers were lost at the same images; or the
+            scheduler was lost.
     """
     from distributed import as_completed
-    from distributed.scheduler import KilledWorker
 
     job = _job(where, prepared, device=device)
     with _client(cluster, threads=prepared.threads) as client:
@@ -118,15 +118,30 @@ def fill_by(
         todo = tasks(job.store, records, batch=job.batch, at_a_time=at_a_time)
         futures = client.map(partial(work, job), todo, pure=False)
         try:
-            for future in as_completed(futures):
-                done = future.result()
-                tally.add(written=done.written, failures=done.failures)
-        except KilledWorker as error:
-            raise MatchkitError(
-                f"several workers were lost at the same images, for want of memory perhaps: {error}"
-            ) from error
+            with _losses_told(cluster):
+                for future in as_completed(futures):
+                    done = future.result()
+                    tally.add(written=done.written, failures=done.failures)
         finally:
             client.cancel(futures)
+
+
+@contextmanager
+def _losses_told(cluster: Cluster) -> Iterator[None]:
+    from distributed import CancelledError
+    from distributed.scheduler import KilledWorker
+
+    try:
+        yield
+    except KilledWorker as error:
+        raise MatchkitError(
+            f"several workers were lost at the same images, for want of memory perhaps: {error}"
+        ) from error
+    except CancelledError as error:  # nobody but a client without its scheduler cancels them
+        raise MatchkitError(
+            f"the scheduler at {cluster.scheduler or 'this machine'} was lost. What was complete is kept; when there "
+            "is a scheduler again, the same command goes on from there"
+        ) from error
 
 
 def _job(where: Path | str, prepared: Prepared, *, device: str) -> Job:
@@ -178,6 +193,7 @@ def _client(cluster: Cluster, *, threads: int) -> Iterator["Client"]:
     from distributed import Client, LocalCluster
 
     logging.getLogger("distributed").setLevel(logging.WARNING)
+    logging.getLogger("distributed.client").setLevel(logging.CRITICAL)  # its errors are raised as well
     if not cluster.scheduler:
         each = max(1, threads // cluster.workers)
         # no diagnostics page: its usual port may be another one's

@@ -3,6 +3,9 @@
 `pairs.csv` has the columns `source,target` and, for keypoints, one row a keypoint with
 `source_x,source_y,target_x,target_y` (original pixels, pixel centres at integers), optionally `keypoint` (its name)
 and `split` (default `test`). Images are named by their path below the folder without the ending, e.g. `cats/tom`.
+
+Sizes and keypoints are those of the upright photograph, as a viewer shows it: with its EXIF orientation applied. One
+that lies on its side in its file needs a backbone with `oriented: true`.
 """
 
 import csv
@@ -12,10 +15,10 @@ from itertools import groupby
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
 from matchkit.core.errors import DatasetError
-from matchkit.core.records import ImageRecord, Pair
+from matchkit.core.records import MIRRORED, ImageRecord, Pair
+from matchkit.extract.images import upright_size
 
 ENDINGS = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"}
 COORDINATES = ("source_x", "source_y", "target_x", "target_y")
@@ -30,8 +33,13 @@ def open_folder(root: Path) -> "Folder":
 class Folder:
     """The images below a folder and the pairs of its `pairs.csv`.
 
+    Attributes:
+        root: the folder.
+        images: every image by its path below the folder without the ending, sorted.
+
     Raises:
-        DatasetError: no such folder, or no image in it.
+        DatasetError: no such folder, no image in it, one that is none, two of one name, or a name that is kept for
+            mirrored copies.
     """
 
     name = "folder"
@@ -40,21 +48,7 @@ class Folder:
         self.root = root
         if not root.is_dir():
             raise DatasetError(f"{root} is not a folder. Give your images' folder with --root DIR")
-
-    @cached_property
-    def images(self) -> Mapping[str, ImageRecord]:
-        """Every image by its path below the folder without the ending, sorted."""
-        records: dict[str, ImageRecord] = {}
-        for path in sorted(self.root.rglob("*")):
-            if path.suffix.lower() not in ENDINGS:
-                continue
-            name = path.relative_to(self.root).with_suffix("").as_posix()
-            if name in records:
-                raise DatasetError(f"{path} and {records[name].path} have one name; rename one of them")
-            records[name] = ImageRecord(id=name, path=path, size=_size(path))
-        if not records:
-            raise DatasetError(f"no image in {self.root} (looked for {', '.join(sorted(ENDINGS))})")
-        return records
+        self.images: Mapping[str, ImageRecord] = _records(root)
 
     @property
     def splits(self) -> tuple[str, ...]:
@@ -123,9 +117,17 @@ def _split(row: Row) -> str:
     return row.get("split") or "test"
 
 
-def _size(path: Path) -> tuple[int, int]:
-    try:
-        with Image.open(path) as image:
-            return image.size
-    except (OSError, Image.DecompressionBombError) as error:
-        raise DatasetError(f"{path} is not a readable image: {error}") from error
+def _records(root: Path) -> dict[str, ImageRecord]:
+    records: dict[str, ImageRecord] = {}
+    for path in sorted(root.rglob("*")):
+        if path.suffix.lower() not in ENDINGS:
+            continue
+        name = path.relative_to(root).with_suffix("").as_posix()
+        if name in records:
+            raise DatasetError(f"{path} and {records[name].path} have one name; rename one of them")
+        if name.endswith(MIRRORED):
+            raise DatasetError(f"{path}: the ending {MIRRORED} is kept for mirrored copies; rename the file")
+        records[name] = ImageRecord(id=name, path=path, size=upright_size(path))
+    if not records:
+        raise DatasetError(f"no image in {root} (looked for {', '.join(sorted(ENDINGS))})")
+    return dict(sorted(records.items()))

@@ -8,8 +8,11 @@ import pytest
 from PIL import Image
 
 from matchkit.core.errors import DatasetError
-from matchkit.core.records import PairDataset
+from matchkit.core.geometry import place
+from matchkit.core.records import Canvas, PairDataset
 from matchkit.extract.datasets.folder import Folder, open_folder
+from matchkit.extract.images import load_image
+from matchkit.extract.run import inputs
 
 HEADER = "source,target,source_x,source_y,target_x,target_y,keypoint,split"
 Draw = Callable[[tuple[int, int], int], Image.Image]
@@ -126,3 +129,65 @@ def test_a_file_that_is_no_image(root: Path) -> None:
     (root / "broken.jpg").write_text("text")
     with pytest.raises(DatasetError, match=r"broken\.jpg is not a readable image"):
         _ = open_folder(root).images
+
+
+@pytest.mark.filterwarnings("ignore")  # Pillow warns of much that is wrong in a file
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"P6 20x 12 255\n" + bytes(720),  # a ValueError of Pillow's
+        b"",
+        b"II*\0\xff\xff\xff\xff",
+        b"\x89PNG\r\n\x1a\n\0\0\0\x0dIHDR",
+        b"BM" + bytes(60),
+    ],
+)
+def test_a_broken_header_is_named(root: Path, data: bytes) -> None:
+    (root / "broken.jpg").write_bytes(data)
+    with pytest.raises(DatasetError, match=r"broken\.jpg is not a readable image: "):
+        _ = open_folder(root).images
+
+
+def test_a_name_that_is_kept_for_mirrored_copies_is_refused(root: Path, draw: Draw) -> None:
+    draw((8, 8), 2).save(root / "cats" / "tom@flip.png")
+    with pytest.raises(DatasetError, match=r"tom@flip\.png: the ending @flip is kept for mirrored copies; rename"):
+        _ = open_folder(root).images
+
+
+def save_turned(path: Path, image: Image.Image, orientation: int) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    image.save(path, exif=exif)
+
+
+@pytest.mark.parametrize("ending", ["jpg", "png", "webp", "tif"])
+@pytest.mark.parametrize("orientation", [1, 3, 6, 8])
+def test_sizes_are_those_of_the_upright_photograph(root: Path, draw: Draw, ending: str, orientation: int) -> None:
+    save_turned(root / f"phone.{ending}", draw((20, 12), 2), orientation)
+    record = open_folder(root).images["phone"]
+    assert record.size == ((12, 20) if orientation in (6, 8) else (20, 12))
+    assert load_image(record, oriented=True).size == record.size
+
+
+def test_a_keypoint_lies_where_a_viewer_shows_it(root: Path, draw: Draw) -> None:
+    shown = Image.new("RGB", (32, 64))
+    shown.putpixel((5, 60), (255, 255, 255))
+    save_turned(root / "phone.png", shown.transpose(Image.Transpose.ROTATE_90), 6)
+    data = with_pairs(root, "phone,rex,5,60,1,1,tail,")
+    (pair,) = data.pairs("test")
+    canvas = Canvas((64, 64), "letterbox", bars=0.0, oriented=True)
+    (placed,) = inputs(data.images["phone"], [canvas])
+    placement = place(data.images["phone"].size, canvas.size, fit=canvas.fit)
+    x, y = (pair.source_points[0] + 0.5) * placement.scale - 0.5 + placement.offset
+    assert placed[:, int(y), int(x)].tolist() == [1, 1, 1]
+    assert float(placed.sum()) == 3
+
+
+def test_a_photograph_on_its_side_names_the_setting(root: Path, draw: Draw) -> None:
+    save_turned(root / "phone.jpg", draw((20, 12), 2), 6)
+    with pytest.raises(
+        DatasetError,
+        match=r"phone\.jpg is 20 x 12 pixels as it lies in its file, but its annotation says 12 x 20. "
+        r"Apply its EXIF orientation: --set oriented=true",
+    ):
+        load_image(open_folder(root).images["phone"])

@@ -1,17 +1,19 @@
 """What an extraction will cost is what it then costs."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 
 from matchkit.cache.layout import image_bytes
 from matchkit.core.errors import SpecMismatchError
 from matchkit.core.spec import FeatureSpec, LayerSpec, Scalar
 from matchkit.extract.backbones.pixels import Pixels
+from matchkit.pipelines.caches import du
 from matchkit.pipelines.extract import extract
 from matchkit.pipelines.plan import calls_an_image, plan
 
@@ -57,6 +59,26 @@ def test_the_plan_is_kept(spair_tree: Path, tmp_path: Path) -> None:
     shards = list((tmp_path / "s.zarr" / "rgb").glob("c.*"))
     assert len(shards) == planned.images == planned.missing == 3
     assert sum(shard.stat().st_size - 20 for shard in shards) == planned.bytes_in_all
+
+
+@pytest.mark.parametrize("dtype", ["fp16", "int8"])
+@pytest.mark.parametrize("size", [("input_size=32",), ("input_size=1024", "cell=2")])
+def test_the_disk_takes_what_was_planned(
+    tmp_path: Path, draw: Callable[[tuple[int, int], int], Image.Image], dtype: str, size: tuple[str, ...]
+) -> None:
+    """Of a shard file for sixteen images all sixteen are counted, those that are not there yet as holes."""
+    out, settings = tmp_path / "s.zarr", (*size, f"dtype={dtype}")
+    (tmp_path / "photos").mkdir()
+    for number in range(16):
+        draw((20, 30), number).save(tmp_path / "photos" / f"{number}.png")
+    planned = plan("folder", "pixels", root=tmp_path / "photos", settings=settings, out=out, probe=False)
+    extract("folder", "pixels", root=tmp_path / "photos", settings=settings, out=out, device="cpu")
+    used = {part.name: part.bytes for part in du(str(out)).parts}
+    described = 2 * 2048  # an array's metadata, and that of its scales
+    indices = 16 * 2 * 20  # a checksum, an offset and a length for every chunk
+    assert 0 < used.pop("rgb") - planned.bytes_in_all <= described + indices
+    assert used.keys() == {"ledger", "metadata"}
+    assert sum(used.values()) < 100_000  # one chunk of the ledger does for 4,096 images
 
 
 @pytest.mark.parametrize(("dtype", "bytes_a_cell"), [("fp32", 12), ("fp16", 6), ("int8", 5), ("bf16", 6)])
