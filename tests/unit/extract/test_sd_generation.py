@@ -116,3 +116,10 @@ def test_every_option_changes_features_and_digest(sd_folder: Path, change: dict[
 def test_keys_outside_the_trajectory(sd_folder: Path) -> None:
     with pytest.raises(ConfigError, match=r"keys must lie in 0\.\.3 for steps 4, not 4"):
         build(sd_folder, keys=(4,))
+
+
+def test_the_published_settings_are_the_defaults() -> None:
+    """Hyperfeatures §1.3, §2.5: guidance 7.5, seed 829304518, eleven of fifty calls."""
+    params = SDGenerationParams()
+    assert (params.guidance, params.seed, params.steps, params.hook) == (7.5, 829304518, 50, "residual")
+    assert params.keys == (49, 45, 40, 35, 30, 25, 20, 15, 10, 5, 0)

@@ -163,3 +163,12 @@ def test_the_verb(prompts: Path, sd_folder: Path, tmp_path: Path, monkeypatch: p
     missing = CliRunner().invoke(main, ["generate", "--prompts", "no.txt"], catch_exceptions=False)
     assert missing.exit_code == 1
     assert "Error: no.txt is not a readable file of prompts" in missing.stderr
+
+
+def test_params_yaml_has_a_section_for_it(paint: Paint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("params.yaml").write_text("generate: {guidance: 2.0, batch: 3}\n")
+    assert FeatureStore.open(paint().store).spec.options["guidance"] == 2.0
+    Path("params.yaml").write_text("generate: {guidence: 2.0}\n")
+    with pytest.raises(ConfigError, match=r"params\.yaml generate: no parameter 'guidence'"):
+        paint()
