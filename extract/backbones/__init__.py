@@ -15,6 +15,7 @@ BACKBONES = Registry(
         "dinov2": "matchkit.extract.backbones.dinov2:DINOv2",
         "vit": "matchkit.extract.backbones.vit:ViT",
         "timm": "matchkit.extract.backbones.timm_vit:TimmViT",
+        "hog": "matchkit.extract.backbones.hog:HOG",
         "pixels": "matchkit.extract.backbones.pixels:Pixels",
     },
 )

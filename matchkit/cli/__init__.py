@@ -102,7 +102,8 @@ def list_names(kind: str) -> tuple[Any, Line]:
 
     module, attribute = TABLES[kind]
     table = getattr(importlib.import_module(module), attribute).table()
-    return table, lambda names: "\n".join(f"{name:14} {place}" for name, place in names.items())
+    width = max(map(len, table))
+    return table, lambda names: "\n".join(f"{name:{width}}  {place}" for name, place in names.items())
 
 
 for command in (datasets, extract, plan, generate):

@@ -23,7 +23,7 @@ def _of_extraction(command: Callable[..., Any]) -> Callable[..., Any]:
         click.option("--weights", help="Folder or hub id of the backbone's weights. [default: the embedded ones]"),
         root_option,
         click.option(
-            "--backbone", default="sd-inversion", show_default=True, help="Entry of params.yaml, or a backbone."
+            "--backbone", default="sd-inversion", show_default=True, help="Entry of params.yaml, preset or backbone."
         ),
         dataset_option,
     ):

@@ -17,6 +17,7 @@ def build_backbone(sd_folder: Path, dinov2_folder: Path, request: pytest.Fixture
     """Builds any backbone of the table small: on tiny networks for those that need weights."""
     smallest: dict[str, dict[str, Any]] = {
         "pixels": {"input_size": 32},
+        "hog": {"input_size": 32},
         "sd-inversion": {"weights": str(sd_folder), "steps": 4, "keys": [3, 1], "layers": ["up1.0", "up3.2"]},
         "sd-noise": {"weights": str(sd_folder), "timesteps": [261, 50], "ensemble": 2, "layers": ["up0.1", "up1.out"]},
         "geoaware": {

@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from matchkit.core.errors import DatasetError
-from matchkit.evaluate.intervals import PairedDifference, paired_difference
+from matchkit.core.records import Pair
+from matchkit.evaluate.intervals import Interval, PairedDifference, gain_interval, paired_difference, pck_interval
 
 
 def verdicts(*pairs: str) -> list[np.ndarray]:
@@ -96,3 +97,65 @@ def test_the_interval_contains_the_difference(pairs: list[list[tuple[bool, bool]
     turned = paired_difference(after, before)
     assert (turned.before, turned.after) == (found.after, found.before)
     assert (turned.low, turned.high) == (pytest.approx(-found.high), pytest.approx(-found.low))
+
+
+def pairs_of(*ends: str) -> list[Pair]:
+    """`"ab"` is the pair of source a and target b; what else a pair has plays no part."""
+    nothing = np.zeros((0, 2), np.float32)
+    return [Pair(end, end[0], end[1], "", nothing, nothing, ()) for end in ends]
+
+
+def test_an_image_is_drawn_for_all_its_pairs_and_both_its_roles() -> None:
+    """Of images a, b, c the pairs ab (4 of 4) and bc (0 of 1), of 27 ways to draw three images."""
+    found = pck_interval(verdicts("1111", "0"), pairs_of("ab", "bc"))
+    assert found.value == 80
+    # each pair alone is drawn in 6 ways (with b, and the third image not), both together in 6 (each image once): 80 %
+    assert (found.low, found.high) == (0, 100)
+    same = pck_interval(verdicts("1100", "0011"), pairs_of("ab", "bc"))
+    assert (same.value, same.low, same.high) == (50, 50, 50)
+
+
+def test_pairs_that_share_an_image_say_less_than_pairs_that_do_not() -> None:
+    told = verdicts(*["1", "0"] * 100)
+    apart = pck_interval(told, pairs_of(*(chr(300 + 2 * n) + chr(301 + 2 * n) for n in range(200))))
+    # every image makes ten pairs, and all pairs of a source have one verdict
+    shared = pck_interval(
+        verdicts(*["1"] * 10, *["0"] * 10) * 10,
+        pairs_of(*(chr(300 + n // 10) + chr(400 + n % 10) for n in range(200))),
+    )
+    assert apart.value == shared.value == 50
+    assert shared.high - shared.low > 1.3 * (apart.high - apart.low)
+
+
+def test_the_interval_over_images_is_as_wide_as_the_images_vary() -> None:
+    """Each source has its own verdict on 20 targets: the error is that of 100 sources, 50 / sqrt(100), and no more."""
+    generator = np.random.default_rng(0)
+    ends = [(chr(300 + s), chr(600 + t)) for s in range(100) for t in generator.choice(100, 20, replace=False)]
+    found = pck_interval(
+        verdicts(*["1" if ord(source) % 2 else "0" for source, _ in ends]), pairs_of(*map("".join, ends))
+    )
+    assert found.value == 50
+    assert found.high - found.low == pytest.approx(2 * 1.96 * 50 / 100**0.5, rel=0.15)
+
+
+def test_a_gain_over_images_is_after_less_before() -> None:
+    pairs = pairs_of(*(chr(300 + n) + chr(400 + n) for n in range(60)))
+    before, after = verdicts(*["01"] * 60), verdicts(*["11", "01"] * 30)
+    found = gain_interval(before, after, pairs)
+    assert found.value == 25
+    assert found.low < 25 < found.high
+    turned = gain_interval(after, before, pairs)
+    assert (turned.value, turned.low, turned.high) == pytest.approx((-25, -found.high, -found.low))
+    assert gain_interval(after, after, pairs) == Interval(0.0, 0.0, 0.0)
+
+
+def test_a_single_pair_or_none_says_nothing_of_other_images() -> None:
+    assert pck_interval(verdicts("10", ""), pairs_of("ab", "bc")) == Interval(50.0, 0.0, 100.0)
+    assert gain_interval(verdicts("10"), verdicts("11"), pairs_of("ab")) == Interval(50.0, -100.0, 100.0)
+    with pytest.raises(DatasetError, match="none of the pairs to be compared on has a keypoint"):
+        pck_interval(verdicts(""), pairs_of("ab"))
+
+
+def test_the_seed_is_of_the_images_drawn() -> None:
+    told, pairs = verdicts(*["10", "01", "00"] * 10), pairs_of(*(chr(300 + n) + chr(400 + n) for n in range(30)))
+    assert pck_interval(told, pairs) == pck_interval(told, pairs, seed=0) != pck_interval(told, pairs, seed=1)
