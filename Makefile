@@ -12,7 +12,7 @@ demo: $(VENV)/installed  ## render the toy dataset, extract, fit, match, score: 
 	@cat reports/summary.md
 
 test: $(VENV)/installed  ## the whole suite
-	$(BIN)/python -m pytest -q
+	$(BIN)/python -m pytest -q -n auto --dist loadfile
 
 lint: $(VENV)/installed  ## what CI checks besides the tests
 	$(BIN)/ruff check .

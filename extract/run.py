@@ -3,7 +3,7 @@
 import threading
 from collections import deque
 from collections.abc import Generator, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -73,11 +73,18 @@ def feature_maps(
         for start in range(0, len(records), batch):
             pending.append(engine.begin(records[start : start + batch]))
             if len(pending) >= threads + AHEAD:
-                yield from pending.popleft().result().arrived()
+                yield from _result(pending.popleft()).arrived()
         while pending:
-            yield from pending.popleft().result().arrived()
+            yield from _result(pending.popleft()).arrived()
     finally:
         engine.end()
+
+
+def _result(future: Future[_Batch]) -> _Batch:
+    """Waits a second at a time, for a signal that reached another thread is not seen while one waits."""
+    while not wait([future], timeout=1).done:
+        pass
+    return future.result()
 
 
 class _Engine:
