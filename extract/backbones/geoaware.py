@@ -25,6 +25,7 @@ from matchkit.core.spec import FeatureSpec, LayerSpec, Scalar, StoredType
 from matchkit.extract.backbones.diffusion import plain_noise
 from matchkit.extract.backbones.dinov2 import DINOv2, DINOv2Params
 from matchkit.extract.backbones.freeu import FreeU, raise_half
+from matchkit.extract.backbones.kernels import Kernels
 from matchkit.extract.backbones.options import departures
 from matchkit.extract.backbones.precision import STORED, Precision
 from matchkit.extract.backbones.prompts import Prompts, States
@@ -63,6 +64,7 @@ class GeoAwareParams:
         oriented: whether an EXIF orientation is applied first.
         dtype: the number type of the maps at rest.
         precision: the number type of the arithmetic.
+        kernels: what computes the UNet's transformer blocks: `torch`, `compiled`, or `xformers` on a GPU.
         seed: of the one noise for all crops and images, from a CPU generator, and of random weights.
     """
 
@@ -83,6 +85,7 @@ class GeoAwareParams:
     oriented: bool = False
     dtype: StoredType = "fp16"
     precision: Precision = "fp32"
+    kernels: Kernels = "torch"
     seed: int = 42
 
 
@@ -105,6 +108,7 @@ class GeoAware:
             hook="sublayer",
             input_size=params.crop,
             precision=params.precision,
+            kernels=params.kernels,
             seed=params.seed,
             unet=params.unet,
         )
@@ -166,7 +170,7 @@ class GeoAware:
             "prompt": params.prompt,
             "precision": params.precision,
             "seed": params.seed,
-            **departures(params, "positions", "resample", "bars", "oriented"),
+            **departures(params, "kernels", "positions", "resample", "bars", "oriented"),
         }
         cells = {name: round(self._canvas / stride) for name, stride in self._strides.items()}
         channels = {layer.name: layer.channels for layer in self._network.layers}

@@ -19,6 +19,8 @@ from jaxtyping import Float, UInt8
 from matchkit.core.seeding import generator
 from matchkit.core.spec import FeatureSpec, StoredType
 from matchkit.extract.backbones.diffusion import denoise, generation_timesteps
+from matchkit.extract.backbones.kernels import Kernels
+from matchkit.extract.backbones.options import departures
 from matchkit.extract.backbones.precision import STORED, Precision
 from matchkit.extract.backbones.prompts import Prompts, States
 from matchkit.extract.backbones.stable_diffusion import Latents, Pipeline, StableDiffusion
@@ -44,6 +46,7 @@ class SDGenerationParams:
         input_size: the square picture's side in pixels, a multiple of 8; 0 takes the pipeline's own.
         dtype: the number type of the maps at rest.
         precision: the number type of the arithmetic.
+        kernels: what computes the UNet's transformer blocks: `torch`, `compiled`, or `xformers` on a GPU.
         seed: of the noise that pictures are made of, together with their ids, and of random weights.
     """
 
@@ -58,6 +61,7 @@ class SDGenerationParams:
     input_size: int = 0
     dtype: StoredType = "fp16"
     precision: Precision = "fp32"
+    kernels: Kernels = "torch"
     seed: int = PUBLISHED_SEED
 
 
@@ -91,6 +95,7 @@ class SDGeneration:
             hook=params.hook,
             input_size=params.input_size,
             precision=params.precision,
+            kernels=params.kernels,
             seed=params.seed,
         )
         self._network = StableDiffusion(pipeline, device=device)
@@ -116,6 +121,7 @@ class SDGeneration:
                 "negative_prompt": params.negative_prompt,
                 "precision": params.precision,
                 "seed": params.seed,
+                **departures(params, "kernels"),
             },
         )
 

@@ -15,6 +15,7 @@ from matchkit.core.geometry import Fit
 from matchkit.core.records import Canvas, Resample
 from matchkit.core.spec import FeatureSpec, Scalar, StoredType
 from matchkit.extract.backbones.diffusion import CLEAN, inversion_timesteps, invert
+from matchkit.extract.backbones.kernels import Kernels
 from matchkit.extract.backbones.options import departures
 from matchkit.extract.backbones.precision import STORED, Precision
 from matchkit.extract.backbones.prompts import Prompts
@@ -45,6 +46,7 @@ class SDInversionParams:
         oriented: whether an EXIF orientation is applied first.
         dtype: the number type of the maps at rest.
         precision: the number type of the arithmetic.
+        kernels: what computes the UNet's transformer blocks: `torch`, `compiled`, or `xformers` on a GPU.
         seed: of a sampled posterior and of random weights.
     """
 
@@ -64,6 +66,7 @@ class SDInversionParams:
     oriented: bool = False
     dtype: StoredType = "fp16"
     precision: Precision = "fp32"
+    kernels: Kernels = "torch"
     seed: int = 0
 
 
@@ -79,7 +82,14 @@ class SDInversion:
 
     def __init__(self, params: SDInversionParams, *, device: torch.device) -> None:
         pipeline = Pipeline(
-            params.weights, params.init, params.layers, params.hook, params.input_size, params.precision, params.seed
+            params.weights,
+            params.init,
+            params.layers,
+            params.hook,
+            params.input_size,
+            params.precision,
+            params.seed,
+            kernels=params.kernels,
         )
         self._params = params
         self._network = StableDiffusion(pipeline, device=device)
@@ -97,7 +107,7 @@ class SDInversion:
             "first_t": params.first_t,
             "prompt": params.prompt,
             "precision": params.precision,
-            **departures(params, "resample", "bars", "oriented"),
+            **departures(params, "kernels", "resample", "bars", "oriented"),
         }
         if params.posterior == "sample":
             options["seed"] = params.seed

@@ -23,6 +23,7 @@ from matchkit.core.records import Canvas, Resample
 from matchkit.core.seeding import generator
 from matchkit.core.spec import FeatureSpec, Scalar, StoredType
 from matchkit.extract.backbones.diffusion import CLEAN, plain_noise
+from matchkit.extract.backbones.kernels import Kernels
 from matchkit.extract.backbones.options import departures
 from matchkit.extract.backbones.precision import STORED, Precision
 from matchkit.extract.backbones.prompts import Prompts, States
@@ -57,6 +58,7 @@ class SDNoiseParams:
         oriented: whether an EXIF orientation is applied first.
         dtype: the number type of the maps at rest.
         precision: the number type of the arithmetic.
+        kernels: what computes the UNet's transformer blocks: `torch`, `compiled`, or `xformers` on a GPU.
         seed: of the noise, of a sampled posterior and of random weights.
     """
 
@@ -79,6 +81,7 @@ class SDNoiseParams:
     oriented: bool = False
     dtype: StoredType = "fp16"
     precision: Precision = "fp32"
+    kernels: Kernels = "torch"
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -112,6 +115,7 @@ class SDNoise:
                 hook=params.hook,
                 input_size=params.input_size,
                 precision=params.precision,
+                kernels=params.kernels,
                 seed=params.seed,
                 unet=params.unet,
             ),
@@ -134,7 +138,7 @@ class SDNoise:
             "hook": params.hook,
             "prompt": params.prompt,
             "precision": params.precision,
-            **departures(params, "time", "resample", "bars", "oriented"),
+            **departures(params, "kernels", "time", "resample", "bars", "oriented"),
         }
         if params.noise != "none" or params.posterior != "mean":
             options["seed"] = params.seed

@@ -18,6 +18,7 @@ from matchkit.core.errors import ConfigError, WeightsError
 from matchkit.core.seeding import generator
 from matchkit.core.spec import LayerSpec
 from matchkit.extract.backbones.diffusion import CLEAN, add_noise, cumulative_alphas
+from matchkit.extract.backbones.kernels import Kernels, with_kernels
 from matchkit.extract.backbones.precision import PRECISIONS, Precision
 from matchkit.extract.backbones.prompts import States, TextEncoder
 from matchkit.extract.backbones.taps import DecoderTaps, Hook, Tapped, chosen_layers, layer_specs
@@ -54,6 +55,7 @@ class Pipeline:
         seed: of random weights.
         unet: a safetensors file of other weights for the UNet, `owner/repository/file.safetensors` for one of the
             hub; "" keeps the pipeline's own.
+        kernels: what computes the UNet's transformer blocks (see `matchkit.extract.backbones.kernels`).
     """
 
     weights: str
@@ -64,6 +66,7 @@ class Pipeline:
     precision: Precision
     seed: int
     unet: str = ""
+    kernels: Kernels = "torch"
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +92,8 @@ class StableDiffusion:
     """The parts of a pipeline, frozen, with hooks where the maps are read.
 
     Raises:
-        ConfigError: an input size that the VAE cannot halve, or a layer that the UNet does not have.
+        ConfigError: an input size that the VAE cannot halve, a layer that the UNet does not have, or kernels that
+            cannot run here.
         WeightsError: not a Stable Diffusion folder.
 
     Attributes:
@@ -131,7 +135,10 @@ class StableDiffusion:
         if pipeline.init == "random":
             unet = random_copy(unet, seed=pipeline.seed, dtype=self._precision)
             self.checksum += f", UNet drawn at random from seed {pipeline.seed}"
-        self.unet = unet.to(self.device).eval().requires_grad_(requires_grad=False)
+        unet = unet.to(self.device).eval().requires_grad_(requires_grad=False)
+        if self._precision != torch.float32:  # in fp32 the published code's own order counts more than speed
+            unet = unet.to(memory_format=torch.channels_last)
+        self.unet = with_kernels(unet, pipeline.kernels)
         self.vae = vae.to(self.device).eval().requires_grad_(requires_grad=False)
 
     def _replace(self, unet: UNet2DConditionModel, weights: str) -> None:
