@@ -87,6 +87,17 @@ def _result(future: Future[_Batch]) -> _Batch:
     return future.result()
 
 
+def _started(pool: ThreadPoolExecutor, threads: int) -> ThreadPoolExecutor:
+    """The pool with all of its threads running: one that an interrupt catches at its start is never waited for."""
+    go = threading.Event()
+    try:
+        for _ in range(threads):
+            pool.submit(go.wait)
+    finally:
+        go.set()
+    return pool
+
+
 class _Engine:
     """The threads of a run."""
 
@@ -96,8 +107,9 @@ class _Engine:
         self._side: torch.cuda.Stream | None = None
         self._threads = torch.get_num_threads()
         self._computing: set[int] = set()
-        self._decoders = ThreadPoolExecutor(decoders, "matchkit-decode", torch.set_num_threads, (1,))
-        self._computers = ThreadPoolExecutor(threads, "matchkit-compute", self._enter)
+        decoding = ThreadPoolExecutor(decoders, "matchkit-decode", torch.set_num_threads, (1,))
+        self._decoders = _started(decoding, decoders)
+        self._computers = _started(ThreadPoolExecutor(threads, "matchkit-compute", self._enter), threads)
 
     def _enter(self) -> None:
         torch.set_num_threads(1)
