@@ -96,6 +96,8 @@ def no_harm(whole: Whole, name: str, position: int, changed: bytes) -> str:
             if last_lines(changed) == last_lines(whole.files[name])
             else ""
         )
+    if survey.layout.compressed:
+        return "a bit that zstd does not look at: the maps, which are compared, are the same"
     array = next(array for array in survey.arrays if array.name == name.split("/")[0])
     row = position // array.image_bytes
     if array.images > 1 and row < array.images and not survey.ledger.is_complete(row):
