@@ -1,5 +1,6 @@
 """Photographs decoded and put into a network's input."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -9,15 +10,24 @@ from PIL import ExifTags, Image, ImageOps
 
 from matchkit.core.errors import DatasetError
 from matchkit.core.geometry import letterboxed_size, place
-from matchkit.core.records import MIRRORED, Canvas, ImageRecord, Placement
+from matchkit.core.poses import Pose, pose_of, posed_size
+from matchkit.core.records import Canvas, ImageRecord, Placement
 
 FILTERS = {
     "bilinear": Image.Resampling.BILINEAR,
     "bicubic": Image.Resampling.BICUBIC,
     "lanczos": Image.Resampling.LANCZOS,
 }
+TRANSPOSED: Mapping[Pose, Image.Transpose] = {
+    "hflip": Image.Transpose.FLIP_LEFT_RIGHT,
+    "rot90": Image.Transpose.ROTATE_90,
+    "rot270": Image.Transpose.ROTATE_270,
+}
+"""Pillow turns counter-clockwise too."""
 DEEP_MODES = ("I", "F")
 """How Pillow's modes of more than 8 bits begin."""
+CROPPED_FROM = 256 / 224
+"""A cropped image's shorter side over the input's: ImageNet's evaluation, and the image processor of DINOv2."""
 SIDEWAYS = (5, 6, 7, 8)
 """The EXIF orientations that exchange width and height."""
 
@@ -29,7 +39,7 @@ def load_image(record: ImageRecord, *, oriented: bool = False) -> Image.Image:
     applied, and of several frames the first is taken.
 
     Args:
-        record: which one; its mirrored copy where the id ends in `@flip`.
+        record: which one, or a posed copy of one: it is posed after it is decoded.
         oriented: whether an EXIF orientation is applied, which the published code ignores; the record's size, and all
             that is annotated in the image frame, is then that of the turned image.
 
@@ -45,9 +55,10 @@ def load_image(record: ImageRecord, *, oriented: bool = False) -> Image.Image:
         raise DatasetError(f"{record.path} is missing: the file of image '{record.id}'") from error
     except Exception as error:  # the decoders of a dozen formats, and what a broken file makes of them
         raise DatasetError(f"{record.path} cannot be decoded: {error}") from error
-    if decoded.size != record.size:
+    pose = pose_of(record.id)
+    if decoded.size != posed_size(record.size, pose):
         raise DatasetError(_other_size(record, decoded.size, oriented=oriented))
-    return ImageOps.mirror(decoded) if record.id.endswith(MIRRORED) else decoded
+    return decoded if pose == "none" else decoded.transpose(TRANSPOSED[pose])
 
 
 def upright_size(path: Path) -> tuple[int, int]:
@@ -72,13 +83,14 @@ def _is_sideways(image: Image.Image) -> bool:
 
 
 def _other_size(record: ImageRecord, size: tuple[int, int], *, oriented: bool) -> str:
-    if not oriented and upright_size(record.path) == record.size:
+    annotated = posed_size(record.size, pose_of(record.id))
+    if not oriented and upright_size(record.path) == annotated:
         turned, remedy = " as it lies in its file", ". Apply its EXIF orientation: --set oriented=true"
     else:
         turned, remedy = (" once its EXIF orientation is applied" if oriented else ""), ""
     return (
         f"{record.path} is {size[0]} x {size[1]} pixels{turned}, but its annotation says "
-        f"{record.size[0]} x {record.size[1]}{remedy}"
+        f"{annotated[0]} x {annotated[1]}{remedy}"
     )
 
 
@@ -106,6 +118,8 @@ def _is_deep_tile(tile: tuple[str, object, int, object]) -> bool:
 
 def to_input(image: Image.Image, canvas: Canvas) -> tuple[Float[torch.Tensor, "3 h w"], Placement]:
     """Puts an image into an input; values in [0, 1]."""
+    if canvas.fit == "crop":
+        return _cropped(image, canvas)
     placement = place(image.size, canvas.size, fit=canvas.fit)
     inner = canvas.size if canvas.fit == "stretch" else letterboxed_size(image.size, canvas.size)
     resized = image if image.size == inner else image.resize(inner, FILTERS[canvas.resample])
@@ -116,3 +130,15 @@ def to_input(image: Image.Image, canvas: Canvas) -> tuple[Float[torch.Tensor, "3
     whole = torch.full((3, canvas.size[1], canvas.size[0]), float(canvas.bars))
     whole[:, top : top + inner[1], left : left + inner[0]] = pixels
     return whole, placement
+
+
+def _cropped(image: Image.Image, canvas: Canvas) -> tuple[Float[torch.Tensor, "3 h w"], Placement]:
+    """The middle of an image, in whole pixels as image processors of transformers have it."""
+    shorter = round(min(canvas.size) * CROPPED_FROM)
+    size = (int(shorter * image.width / min(image.size)), int(shorter * image.height / min(image.size)))
+    left, top = ((whole - kept) // 2 for whole, kept in zip(size, canvas.size, strict=True))
+    resized = image.resize(size, FILTERS[canvas.resample])
+    middle = resized.crop((left, top, left + canvas.size[0], top + canvas.size[1]))
+    pixels = torch.from_numpy(np.array(middle)).permute(2, 0, 1).float() / 255
+    scale = (size[0] / image.width, size[1] / image.height)
+    return pixels.contiguous(), Placement(image.size, canvas.size, scale, (float(-left), float(-top)))

@@ -14,7 +14,7 @@ from matchkit.cache.store import FeatureStore
 from matchkit.core.device import choose_device
 from matchkit.core.errors import ConfigError, DatasetError
 from matchkit.core.params import build, divide
-from matchkit.core.records import MIRRORED
+from matchkit.core.poses import pose_of
 from matchkit.extract.backbones.sd_generation import SDGeneration, SDGenerationParams
 from matchkit.pipelines.settings import told
 
@@ -75,10 +75,10 @@ def read_prompts(path: Path) -> dict[str, str]:
 
 
 def _names_a_file(image_id: str) -> bool:
-    """Whether it is a plain relative path, and not that of a mirrored copy."""
+    """Whether it is a plain relative path, and not that of a posed copy."""
     parts = PurePosixPath(image_id).parts
     plain = bool(parts) and "/".join(parts) == image_id and not {"/", ".."} & set(parts)
-    return plain and "\\" not in image_id and not image_id.endswith(MIRRORED)
+    return plain and "\\" not in image_id and pose_of(image_id) == "none"
 
 
 def _rows(path: Path, text: str) -> list[tuple[str, str]]:

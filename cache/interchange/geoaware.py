@@ -4,6 +4,8 @@
     <root>/<category>/<name>_dino.pt    1 x 768 x 60 x 60
     ..._sd_flip.pt, ..._dino_flip.pt    the same of the mirrored photograph
 
+A turned copy has no name there that others know: it keeps that of its id, `<name>@rot90_sd.pt`.
+
 All in single precision, at Stable Diffusion's timestep 50, of a photograph letterboxed to 960 x 960 pixels (to
 840 x 840 for DINOv2: the same 60 x 60 cells). Source: GeoAware-SC (Zhang et al., CVPR 2024), its `preprocess_map.py`.
 """
@@ -22,7 +24,7 @@ from matchkit.cache.interchange.torch_files import check_bytes, is_whole, load_t
 from matchkit.cache.places.durable import make_folder
 from matchkit.cache.reader import ImageMaps
 from matchkit.core.errors import ConfigError, StoreError
-from matchkit.core.records import MIRRORED
+from matchkit.core.poses import ENDINGS, pose_of
 from matchkit.core.spec import FeatureSpec, LayerSpec, StoredType
 
 DIFFUSION, DINO = "sd", "dino"
@@ -31,6 +33,7 @@ DINO_CHANNELS = 768
 CELL = 16
 """Input pixels of Stable Diffusion a cell of `s3`."""
 FILE = re.compile(r"(?P<name>.+)_(?P<kind>sd|dino)(?P<flip>_flip)?\.pt")
+MIRRORED = ENDINGS["hflip"]
 RECORD = ".matchkit.json"
 """Says whose export a tree is."""
 
@@ -139,8 +142,8 @@ def tree_file(root: Path, image_id: str, kind: str) -> Path:
     Raises:
         StoreError: an id that would leave the tree.
     """
+    suffix = "_flip" if pose_of(image_id) == "hflip" else ""
     plain = image_id.removesuffix(MIRRORED)
-    suffix = "_flip" if image_id != plain else ""
     if ".." in PurePosixPath(plain).parts or PurePosixPath(plain).is_absolute():
         raise StoreError(f"image '{image_id}' cannot be a file below {root}")
     return root / f"{plain}_{kind}{suffix}.pt"

@@ -14,6 +14,7 @@ DATASETS = Registry(
     {
         "spair": "matchkit.extract.datasets.spair:open_spair",
         "toy": "matchkit.extract.datasets.spair:open_toy",
+        "ap10k": "matchkit.extract.datasets.ap10k:open_ap10k",
         "folder": "matchkit.extract.datasets.folder:open_folder",
     },
 )

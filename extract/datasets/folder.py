@@ -4,6 +4,9 @@
 `source_x,source_y,target_x,target_y` (original pixels, pixel centres at integers), optionally `keypoint` (its name)
 and `split` (default `test`). Images are named by their path below the folder without the ending, e.g. `cats/tom`.
 
+`keypoints.yaml` may say which keypoints mirror each other (`flips: [[left_eye, right_eye]]`) and which look alike
+(`groups: [[left_paw, right_paw]]`), and `masks/<image's name>.png` which pixels show the object (those not black).
+
 Sizes and keypoints are those of the upright photograph, as a viewer shows it: with its EXIF orientation applied. One
 that lies on its side in its file needs a backbone with `oriented: true`.
 """
@@ -15,12 +18,21 @@ from itertools import groupby
 from pathlib import Path
 
 import numpy as np
+import yaml
+from jaxtyping import Bool
 
 from matchkit.core.errors import DatasetError
-from matchkit.core.records import MIRRORED, ImageRecord, Pair
+from matchkit.core.keypoints import KeypointScheme
+from matchkit.core.poses import ENDINGS as POSED
+from matchkit.core.poses import pose_of
+from matchkit.core.records import ImageRecord, Pair
+from matchkit.extract.datasets.masks import read_marked
+from matchkit.extract.datasets.schemes import to_scheme
 from matchkit.extract.images import upright_size
 
 ENDINGS = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"}
+SCHEME = "keypoints.yaml"
+MASKS = "masks"
 COORDINATES = ("source_x", "source_y", "target_x", "target_y")
 Row = dict[str, str]
 
@@ -39,7 +51,7 @@ class Folder:
 
     Raises:
         DatasetError: no such folder, no image in it, one that is none, two of one name, or a name that is kept for
-            mirrored copies.
+            posed copies.
     """
 
     name = "folder"
@@ -68,6 +80,37 @@ class Folder:
             raise DatasetError(f"{self.root / 'pairs.csv'} has no pair in split '{split}'")
         groups = groupby(rows, key=lambda row: (row["source"], row["target"]))
         return [self._pair(n, source, target, list(group)) for n, ((source, target), group) in enumerate(groups)]
+
+    def scheme(self, category: str) -> KeypointScheme:
+        """What `keypoints.yaml` says of the keypoints; the one category is "".
+
+        Raises:
+            DatasetError: another category, no `keypoints.yaml`, or one that cannot be understood.
+        """
+        if category:
+            raise DatasetError(f"{self.name}: category '{category}' has no flip table; a folder's one category is ''")
+        return self._scheme
+
+    @cached_property
+    def _scheme(self) -> KeypointScheme:
+        path = self.root / SCHEME
+        if not path.exists():
+            raise DatasetError(f"{path} is missing: it says which keypoints mirror each other")
+        try:
+            held = yaml.safe_load(path.read_text(encoding="utf-8"))
+        except (yaml.YAMLError, UnicodeDecodeError) as error:
+            raise DatasetError(f"{path} is not a YAML file in UTF-8: {error}") from error
+        return to_scheme(held, where=str(path))
+
+    def mask(self, image_id: str) -> Bool[np.ndarray, "h w"]:
+        """Which pixels of an image, upright as its size is, are not black in `masks/`.
+
+        Raises:
+            DatasetError: no such image, or its mask is missing or of another size.
+        """
+        if image_id not in self.images:
+            raise DatasetError(f"no image '{image_id}' in {self.root}")
+        return read_marked(self.root / MASKS / f"{image_id}.png", size=self.images[image_id].size)
 
     def _pair(self, number: int, source: str, target: str, rows: list[Row]) -> Pair:
         for image in (source, target):
@@ -120,13 +163,14 @@ def _split(row: Row) -> str:
 def _records(root: Path) -> dict[str, ImageRecord]:
     records: dict[str, ImageRecord] = {}
     for path in sorted(root.rglob("*")):
-        if path.suffix.lower() not in ENDINGS:
+        below = path.relative_to(root)
+        if path.suffix.lower() not in ENDINGS or below.parts[0] == MASKS:
             continue
-        name = path.relative_to(root).with_suffix("").as_posix()
+        name = below.with_suffix("").as_posix()
         if name in records:
             raise DatasetError(f"{path} and {records[name].path} have one name; rename one of them")
-        if name.endswith(MIRRORED):
-            raise DatasetError(f"{path}: the ending {MIRRORED} is kept for mirrored copies; rename the file")
+        if (pose := pose_of(name)) != "none":
+            raise DatasetError(f"{path}: the ending {POSED[pose]} is kept for posed copies; rename the file")
         records[name] = ImageRecord(id=name, path=path, size=upright_size(path))
     if not records:
         raise DatasetError(f"no image in {root} (looked for {', '.join(sorted(ENDINGS))})")

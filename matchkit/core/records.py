@@ -1,14 +1,15 @@
 """What a dataset is: images once, pairs by reference; and the placement of an image in a network's input."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, Protocol, runtime_checkable
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 
-from matchkit.core.errors import ConfigError, DatasetError
+from matchkit.core.errors import ConfigError
+from matchkit.core.keypoints import KeypointScheme
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +22,7 @@ class ImageRecord:
         size: (width, height) in original pixels.
         category: the object's class, or "" where the dataset has none.
         azimuth: the viewpoint bin of the object (SPair: 0..7, 0 frontal, 1-3 the object's left), or None.
+        keypoints: (x, y) of those that can be seen, by the dataset's raw ids; image frame. None for a posed copy.
     """
 
     id: str
@@ -28,6 +30,7 @@ class ImageRecord:
     size: tuple[int, int]
     category: str = ""
     azimuth: int | None = None
+    keypoints: Mapping[str, tuple[float, float]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,26 +54,6 @@ class Pair:
     variations: Mapping[str, int] = field(default_factory=dict)
 
 
-MIRRORED = "@flip"
-"""What ends the id of an image's mirrored copy: the same photograph, left and right exchanged."""
-AZIMUTHS = 8
-"""Viewpoint bins around an object, counted by turning it one way: mirrored, they count the other way."""
-
-
-def mirrored(record: ImageRecord) -> ImageRecord:
-    """The record of an image's mirrored copy: the same file under the id `<id>@flip`.
-
-    Raises:
-        DatasetError: the id ends so already.
-    """
-    if record.id.endswith(MIRRORED):
-        raise DatasetError(
-            f"image '{record.id}': the ending {MIRRORED} is kept for mirrored copies; rename {record.path}"
-        )
-    azimuth = None if record.azimuth is None else -record.azimuth % AZIMUTHS
-    return replace(record, id=record.id + MIRRORED, azimuth=azimuth)
-
-
 Resample = Literal["bilinear", "bicubic", "lanczos"]
 """Pillow's filters for resizing, by the names that parameters use; all of them antialias."""
 
@@ -81,7 +64,8 @@ class Canvas:
 
     Attributes:
         size: (width, height) of the input in pixels.
-        fit: `stretch` loses the aspect ratio, `letterbox` keeps it between bars.
+        fit: `stretch` loses the aspect ratio, `letterbox` keeps it between bars; `crop` cuts the middle out of an image
+            whose shorter side is 8/7 of the input's, for a network that sees the image beside the first one.
         resample: the filter.
         bars: the value in [0, 1] of the letterbox's bars.
         oriented: whether an EXIF orientation is applied first; the published code ignores it.
@@ -91,7 +75,7 @@ class Canvas:
     """
 
     size: tuple[int, int]
-    fit: Literal["stretch", "letterbox"]
+    fit: Literal["stretch", "letterbox", "crop"]
     resample: Resample = "bilinear"
     bars: float = 0.5
     oriented: bool = False
@@ -139,4 +123,20 @@ class PairDataset(Protocol):
 
     def pairs(self, split: str) -> Sequence[Pair]:
         """The pairs of a split in the dataset's own order."""
+        ...
+
+    def scheme(self, category: str) -> KeypointScheme:
+        """What is known of a category's keypoints.
+
+        Raises:
+            DatasetError: nothing is.
+        """
+        ...
+
+    def mask(self, image_id: str) -> Bool[np.ndarray, "h w"]:
+        """Which pixels of an image, in the image frame, show its object.
+
+        Raises:
+            DatasetError: the dataset has no segmentation of it, or one of another size.
+        """
         ...

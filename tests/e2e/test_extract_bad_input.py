@@ -187,7 +187,7 @@ def test_a_photograph_called_like_a_mirrored_copy(photographs: Photographs) -> N
     photographs(2)
     Path("photos/001.png").rename("photos/000@flip.png")
     line = refused(*SMALL)
-    assert "photos/000@flip.png: the ending @flip is kept for mirrored copies; rename the file" in line
+    assert "photos/000@flip.png: the ending @flip is kept for posed copies; rename the file" in line
     assert not STORE.exists()
 
 

@@ -2,6 +2,8 @@
 
 from collections.abc import Mapping
 
+from matchkit.core.keypoints import KeypointScheme
+
 CATEGORIES: tuple[str, ...] = ("aeroplane", "bird", "car", "chair", "dog")
 """In alphabetical order; category `CATEGORIES[i]` is the value i + 1 of a segmentation mask."""
 
@@ -30,19 +32,24 @@ KEYPOINT_NAMES: Mapping[str, tuple[str, ...]] = {
 SPLIT_NAMES: tuple[str, ...] = ("trn", "val", "test")
 """SPair-71k's own names of its splits."""
 
-
-def partner(name: str) -> str:
-    """The keypoint's name on the other side; a keypoint of the middle is its own partner."""
-    side, _, rest = name.partition("_")
-    return {"left": f"right_{rest}", "right": f"left_{rest}"}.get(side, name)
-
-
-FLIP: Mapping[str, tuple[int, ...]] = {
-    category: tuple(names.index(partner(name)) for name in names) for category, names in KEYPOINT_NAMES.items()
+_ALIKE: Mapping[str, tuple[tuple[str, ...], ...]] = {
+    "car": (("front_wheel", "rear_wheel"), ("front_roof", "rear_roof")),
+    "chair": (("seat_front", "seat_rear"), ("front_foot", "rear_foot")),
+    "dog": (("front_paw", "hind_paw"),),
 }
-"""After a mirrored image, keypoint i of the annotation is keypoint `FLIP[category][i]` of the object."""
+"""Parts of one kind in front and behind."""
 
-GROUPS: Mapping[str, tuple[tuple[int, ...], ...]] = {
-    category: tuple(sorted({tuple(sorted({i, j})) for i, j in enumerate(flip)})) for category, flip in FLIP.items()
-}
-"""Keypoints that only geometry tells apart: every left and right pair, and a keypoint of the middle by itself."""
+
+def _scheme(category: str) -> KeypointScheme:
+    ids = {name: str(number) for number, name in enumerate(KEYPOINT_NAMES[category])}
+    pairs = {name.removeprefix("left_"): _pair(name.removeprefix("left_")) for name in ids if name.startswith("left_")}
+    alike = _ALIKE.get(category, ())
+    alone = tuple((part,) for part in pairs if not any(part in parts for parts in alike))
+    return KeypointScheme(
+        flips=tuple((ids[left], ids[right]) for left, right in pairs.values()),
+        groups=tuple(tuple(ids[name] for part in parts for name in pairs[part]) for parts in (*alike, *alone)),
+    )
+
+
+SCHEMES: Mapping[str, KeypointScheme] = {category: _scheme(category) for category in CATEGORIES}
+"""By the keypoints' ids. A group is the left and the right of a part, or all four of one kind: as GeoAware-SC §3.4."""

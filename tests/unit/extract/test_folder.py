@@ -148,9 +148,10 @@ def test_a_broken_header_is_named(root: Path, data: bytes) -> None:
         _ = open_folder(root).images
 
 
-def test_a_name_that_is_kept_for_mirrored_copies_is_refused(root: Path, draw: Draw) -> None:
-    draw((8, 8), 2).save(root / "cats" / "tom@flip.png")
-    with pytest.raises(DatasetError, match=r"tom@flip\.png: the ending @flip is kept for mirrored copies; rename"):
+@pytest.mark.parametrize("ending", ["@flip", "@rot90", "@rot270"])
+def test_a_name_that_is_kept_for_posed_copies_is_refused(root: Path, draw: Draw, ending: str) -> None:
+    draw((8, 8), 2).save(root / "cats" / f"tom{ending}.png")
+    with pytest.raises(DatasetError, match=rf"tom{ending}\.png: the ending {ending} is kept for posed copies; rename"):
         _ = open_folder(root).images
 
 
@@ -191,3 +192,63 @@ def test_a_photograph_on_its_side_names_the_setting(root: Path, draw: Draw) -> N
         r"Apply its EXIF orientation: --set oriented=true",
     ):
         load_image(open_folder(root).images["phone"])
+
+
+def test_a_scheme_is_what_keypoints_yaml_says(root: Path) -> None:
+    (root / "keypoints.yaml").write_text("flips: [[left_eye, right_eye], [1, 2]]\ngroups: [[1, 2, 3, 4]]\n")
+    scheme = open_folder(root).scheme("")
+    assert scheme.flips == (("left_eye", "right_eye"), ("1", "2"))
+    assert scheme.groups == (("1", "2", "3", "4"),)
+
+
+def test_without_keypoints_yaml_there_is_no_scheme(root: Path) -> None:
+    with pytest.raises(DatasetError, match=r"keypoints\.yaml is missing: it says which keypoints mirror each other"):
+        open_folder(root).scheme("")
+    with pytest.raises(DatasetError, match="folder: category 'cat' has no flip table; a folder's one category is ''"):
+        open_folder(root).scheme("cat")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (b"", "must hold flips and groups, not None"),
+        (b"flips: [[a, b]", "is not a YAML file in UTF-8"),
+        (b"flips: [[m\xe4hne, b]]", "is not a YAML file in UTF-8"),
+        (b"flips: [[a, b, c]]", "flips must be pairs of keypoints"),
+        (b"groups: [[a, b], [b, c]]", "keypoint 'b' stands in two groups"),
+    ],
+)
+def test_a_bad_keypoints_yaml_is_named(root: Path, text: bytes, message: str) -> None:
+    (root / "keypoints.yaml").write_bytes(text)
+    with pytest.raises(DatasetError, match=rf"mine/keypoints\.yaml.*{message}"):
+        open_folder(root).scheme("")
+
+
+def test_masks_mirror_the_images_paths_and_are_no_images(root: Path) -> None:
+    marked = np.zeros((10, 20), np.uint8)
+    marked[2:5, 7:11] = 255
+    (root / "masks" / "cats").mkdir(parents=True)
+    Image.fromarray(marked).save(root / "masks" / "cats" / "tom.png")
+    data = open_folder(root)
+    assert list(data.images) == ["cats/tom", "rex"]
+    np.testing.assert_array_equal(data.mask("cats/tom"), marked > 0)
+    with pytest.raises(DatasetError, match=r"masks/rex\.png is missing"):
+        data.mask("rex")
+    with pytest.raises(DatasetError, match="no image 'max' in"):
+        data.mask("max")
+
+
+def test_a_mask_is_as_large_as_the_upright_photograph(root: Path, draw: Draw) -> None:
+    save_turned(root / "phone.png", draw((20, 12), 2), 6)
+    (root / "masks").mkdir()
+    Image.new("1", (12, 20), 1).save(root / "masks" / "phone.png")
+    assert open_folder(root).mask("phone").shape == (20, 12)
+    Image.new("1", (20, 12), 1).save(root / "masks" / "phone.png")
+    with pytest.raises(DatasetError, match=r"masks/phone\.png is 20 x 12 pixels, but its image 12 x 20"):
+        open_folder(root).mask("phone")
+
+
+def test_a_folder_deeper_down_may_be_called_masks(root: Path, draw: Draw) -> None:
+    (root / "venice" / "masks").mkdir(parents=True)
+    draw((8, 8), 2).save(root / "venice" / "masks" / "a.png")
+    assert "venice/masks/a" in open_folder(root).images

@@ -8,10 +8,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from matchkit.core.errors import DatasetError
 from matchkit.core.records import PairDataset
-from matchkit.extract.datasets.spair import SPair, open_spair, open_toy
+from matchkit.extract.datasets.spair import VOC, open_spair, open_toy
 from matchkit.extract.images import load_image
 
 IMAGE = "ImageAnnotation/cat/2007_000001.json"
@@ -102,7 +103,7 @@ def test_a_tree_that_lost_its_colons(spair_tree: Path, rename: Callable[[str], s
 def test_a_missing_folder_is_named(spair_tree: Path, folder: str) -> None:
     shutil.rmtree(spair_tree / folder)
     with pytest.raises(DatasetError, match=rf"no spair dataset in .*: {folder} missing\. Give its folder with --root"):
-        SPair(spair_tree)
+        open_spair(spair_tree)
 
 
 def test_a_missing_root_says_how_to_get_one(tmp_path: Path) -> None:
@@ -219,3 +220,116 @@ def test_a_pair_without_keypoints_is_a_pair(spair_tree: Path) -> None:
 def test_keypoints_without_ids_are_numbered(spair_tree: Path) -> None:
     edit(spair_tree / PAIR, kps_ids=...)
     assert open_spair(spair_tree).pairs("test")[0].keypoint_ids == ("0", "1", "2")
+
+
+def images_refused(root: Path, *mentions: str) -> None:
+    with pytest.raises(DatasetError) as caught:
+        _ = open_spair(root).images
+    for mention in mentions:
+        assert mention in str(caught.value)
+
+
+def test_the_real_keypoints_are_those_of_the_pairs(spair_mini: Path) -> None:
+    data = open_spair(spair_mini)
+    assert data.images["aeroplane/2008_007604"].keypoints["16"] == (94, 178)
+    assert "3" not in data.images["aeroplane/2008_007604"].keypoints
+    for pair in data.pairs("test"):
+        source, target = (data.images[image].keypoints for image in (pair.source, pair.target))
+        assert [list(source[name]) for name in pair.keypoint_ids] == pair.source_points.tolist()
+        assert [list(target[name]) for name in pair.keypoint_ids] == pair.target_points.tolist()
+        assert set(pair.keypoint_ids) == source.keys() & target.keys()
+
+
+def test_keypoints_of_an_image_are_those_that_are_not_null(spair_tree: Path) -> None:
+    edit(spair_tree / IMAGE, kps={"0": [5, 6], "7": None, "11": [40, 30]})
+    images = open_spair(spair_tree).images
+    assert images["cat/2007_000001"].keypoints == {"0": (5.0, 6.0), "11": (40.0, 30.0)}
+    assert images["cat/2007_000002"].keypoints == {}  # its annotation says nothing of keypoints
+
+
+def test_an_image_that_shows_no_keypoint(spair_tree: Path) -> None:
+    edit(spair_tree / IMAGE, kps={"0": None})
+    assert open_spair(spair_tree).images["cat/2007_000001"].keypoints == {}
+
+
+@pytest.mark.parametrize(
+    ("kps", "message"),
+    [
+        ([[1, 2]], "field 'kps' must hold points by their ids, not [[1, 2]]"),
+        (None, "field 'kps' must hold points by their ids, not None"),
+        ({"0": [1, 2, 3]}, "field 'kps' must hold rows of 2 numbers"),
+        ({"0": [1, "x"]}, "field 'kps' must hold numbers"),
+        ({"0": [1, 2], "7": [41, 2]}, "field 'kps': keypoint 7 at (41, 2) lies outside the image of 40 x 30 pixels"),
+    ],
+)
+def test_bad_keypoints_of_an_image(spair_tree: Path, kps: object, message: str) -> None:
+    edit(spair_tree / IMAGE, kps=kps)
+    images_refused(spair_tree, IMAGE, message)
+
+
+def test_a_scheme_is_that_of_the_category(spair_tree: Path) -> None:
+    data = open_spair(spair_tree)
+    assert data.scheme("dog").partner("9") == "10"
+    assert data.scheme("horse").partner("9") == "9"
+    assert open_toy(spair_tree).scheme("dog").partner("9") == "10"
+    assert ("7", "8", "9", "10") in open_toy(spair_tree).scheme("dog").groups
+
+
+def test_a_category_without_a_flip_table_is_named(spair_tree: Path) -> None:
+    with pytest.raises(DatasetError, match="spair: category 'zebra' has no flip table; those that have one: aeroplane"):
+        open_spair(spair_tree).scheme("zebra")
+    with pytest.raises(DatasetError, match="toy: category 'cat' has no flip table; those that have one: aeroplane, b"):
+        open_toy(spair_tree).scheme("cat")
+
+
+def test_vocs_classes_are_twenty_in_alphabetical_order() -> None:
+    assert len(VOC) == 20
+    assert list(VOC) == sorted(VOC)
+    assert (VOC.index("cat") + 1, VOC.index("dog") + 1, VOC.index("tvmonitor") + 1) == (8, 12, 20)
+
+
+def segment(root: Path, labels: np.ndarray, image: str = "cat/2007_000001") -> Path:
+    path = root / "Segmentation" / f"{image}.png"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(labels).save(path)
+    return path
+
+
+def test_a_mask_is_the_pixels_of_the_category(spair_tree: Path) -> None:
+    labels = np.zeros((30, 40), np.uint8)
+    labels[3:9, 5:20] = 8  # cat
+    labels[12:20, 5:20] = 12  # a dog beside it
+    labels[9, :] = 255
+    segment(spair_tree, labels)
+    mask = open_spair(spair_tree).mask("cat/2007_000001")
+    assert mask.dtype == np.bool_
+    np.testing.assert_array_equal(mask, labels == 8)
+
+
+def test_a_mask_that_says_no_class_is_all_that_is_no_background(spair_tree: Path) -> None:
+    labels = np.zeros((30, 40), np.uint8)
+    labels[3:9, 5:20], labels[9, :] = 1, 255
+    segment(spair_tree, labels)
+    np.testing.assert_array_equal(open_spair(spair_tree).mask("cat/2007_000001"), labels == 1)
+
+
+def test_a_toy_mask_has_the_categorys_place_in_the_toys_own_list(spair_tree: Path) -> None:
+    """dog is class 12 of PASCAL VOC and the fifth category of the toy dataset."""
+    labels = np.zeros((36, 36), np.uint8)
+    labels[3:9], labels[10:12] = 5, 12
+    segment(spair_tree, labels, "dog/2008_000003")
+    np.testing.assert_array_equal(open_toy(spair_tree).mask("dog/2008_000003"), labels == 5)
+    np.testing.assert_array_equal(open_spair(spair_tree).mask("dog/2008_000003"), labels == 12)
+
+
+def test_a_missing_mask_is_named(spair_tree: Path) -> None:
+    with pytest.raises(DatasetError, match=r"Segmentation/cat/2007_000001\.png is missing"):
+        open_spair(spair_tree).mask("cat/2007_000001")
+    with pytest.raises(DatasetError, match="spair has no image 'cat/0'"):
+        open_spair(spair_tree).mask("cat/0")
+
+
+def test_a_mask_of_another_size_is_refused(spair_tree: Path) -> None:
+    segment(spair_tree, np.ones((40, 30), np.uint8))
+    with pytest.raises(DatasetError, match=r"2007_000001\.png is 30 x 40 pixels, but its image 40 x 30"):
+        open_spair(spair_tree).mask("cat/2007_000001")

@@ -10,9 +10,8 @@ import pytest
 from matchkit.core.errors import DatasetError, UnknownNameError
 from matchkit.extract.datasets.toy import (
     CATEGORIES,
-    FLIP,
-    GROUPS,
     KEYPOINT_NAMES,
+    SCHEMES,
     Instance,
     Rendering,
     View,
@@ -34,19 +33,36 @@ def drawn(
 
 
 @pytest.mark.parametrize("category", CATEGORIES)
-def test_flip_is_an_involution_that_exchanges_left_and_right(category: str) -> None:
-    flip, names = FLIP[category], KEYPOINT_NAMES[category]
+def test_a_mirrored_image_exchanges_left_and_right(category: str) -> None:
+    scheme, names = SCHEMES[category], KEYPOINT_NAMES[category]
     assert 10 <= len(names) == len(set(names)) <= 14
-    assert [flip[flip[i]] for i in range(len(names))] == list(range(len(names)))
-    for i, name in enumerate(names):
+    for number, name in enumerate(names):
         side, _, rest = name.partition("_")
-        assert names[flip[i]] == {"left": f"right_{rest}", "right": f"left_{rest}"}.get(side, name)
+        partner = scheme.partner(str(number))
+        assert names[int(partner)] == {"left": f"right_{rest}", "right": f"left_{rest}"}.get(side, name)
+        assert scheme.partner(partner) == str(number)
 
 
 @pytest.mark.parametrize("category", CATEGORIES)
-def test_groups_cover_every_keypoint_once(category: str) -> None:
-    members = [i for group in GROUPS[category] for i in group]
-    assert sorted(members) == list(range(len(KEYPOINT_NAMES[category])))
+def test_groups_hold_every_keypoint_that_has_a_side_and_both_of_a_pair(category: str) -> None:
+    scheme, names = SCHEMES[category], KEYPOINT_NAMES[category]
+    members = {name for group in scheme.groups for name in group}
+    assert {names[int(name)] for name in members} == {name for name in names if name.startswith(("left_", "right_"))}
+    for group in scheme.groups:
+        assert {scheme.partner(name) for name in group} == set(group)
+
+
+def test_four_of_one_kind_are_one_group() -> None:
+    found = {
+        category: [{KEYPOINT_NAMES[category][int(name)] for name in group} for group in scheme.groups if len(group) > 2]
+        for category, scheme in SCHEMES.items()
+    }
+    assert {category: len(groups) for category, groups in found.items()} == {
+        **{"aeroplane": 0, "bird": 0, "car": 2, "chair": 2, "dog": 1}
+    }
+    assert found["dog"] == [{"left_front_paw", "right_front_paw", "left_hind_paw", "right_hind_paw"}]
+    assert {"left_front_wheel", "right_front_wheel", "left_rear_wheel", "right_rear_wheel"} in found["car"]
+    assert {"left_seat_front", "right_seat_front", "left_seat_rear", "right_seat_rear"} in found["chair"]
 
 
 @pytest.mark.parametrize("category", CATEGORIES)

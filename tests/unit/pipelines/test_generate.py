@@ -60,6 +60,8 @@ def test_a_table_of_prompts(tmp_path: Path) -> None:
         ("id,prompt\na//b,b\n", "an id names a file"),
         ("id,prompt\na\\b,b\n", "an id names a file"),
         ("id,prompt\na@flip,b\n", "an id names a file"),
+        ("id,prompt\na@rot90,b\n", "an id names a file"),
+        ("id,prompt\na@rot270,b\n", "an id names a file"),
         ("id,prompt\n,b\n", "an id names a file"),
         ("id,prompt\na\n", "an id names a file, and has a prompt"),
         ("id,prompt\n", "holds no prompt"),

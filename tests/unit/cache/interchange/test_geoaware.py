@@ -79,6 +79,13 @@ def test_names_that_look_like_suffixes(tmp_path: Path) -> None:
     assert opened(tmp_path).ids == ["a_sd", "b_flip", "c_dino_flip"]
 
 
+def test_a_turned_copy_keeps_its_ids_name(tree: Path, tmp_path: Path) -> None:
+    source, target = opened(tree), GeoAwareFiles(tmp_path / "out", opened(tree).spec)
+    target.write("cat/2008_000001@rot90", source.read(IDS[0]), image_crc32c=0)
+    assert (tmp_path / "out/cat/2008_000001@rot90_sd.pt").is_file()
+    assert opened(tmp_path / "out").ids == ["cat/2008_000001@rot90"]
+
+
 def test_wrong_shapes_are_named(tree: Path) -> None:
     torch.save(torch.zeros(1, 768, 31, 31), tree / "cat/2008_000001_dino.pt")
     with pytest.raises(StoreError, match=r"2008_000001_dino\.pt is 1 x 768 x 31 x 31, not 1 x 768 x 4 x 4"):
