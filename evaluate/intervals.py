@@ -9,9 +9,7 @@ from scipy.stats import bootstrap
 
 from matchkit.core.errors import DatasetError
 from matchkit.core.records import Pair
-
-RESAMPLES = 2000
-CONFIDENCE = 0.95
+from matchkit.evaluate.resampling import CONFIDENCE, RESAMPLES, share_intervals
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,20 +123,12 @@ def gain_interval(
 def _over_images(
     won: Sequence[int], counts: Sequence[int], pairs: Sequence[Pair], *, lowest: float, seed: int
 ) -> Interval:
-    """100 times the sum won over the sum counted, by the percentile bootstrap; `lowest` is the least it can be."""
+    """100 times the sum won over the sum counted, and its interval; `lowest` is the least it can be."""
     counted = [told for told in zip(won, counts, pairs, strict=True) if told[1]]
     if not counted:
         raise DatasetError("none of the pairs to be compared on has a keypoint")
     sums = np.array([told[:2] for told in counted])
     value = float(100 * sums[:, 0].sum() / sums[:, 1].sum())
-    if len(counted) == 1:
-        return Interval(value, lowest, 100.0)
-    names, ends = np.unique([(pair.source, pair.target) for _, _, pair in counted], return_inverse=True)
-    source, target = ends.reshape(-1, 2).T
-    generator = np.random.default_rng(seed)
-    drawn = generator.multinomial(len(names), np.full(len(names), 1 / len(names)), size=RESAMPLES)
-    gained, total = ((drawn[:, source] * drawn[:, target]) @ sums).T
-    # of few images none may be drawn together with one that it makes a pair with
-    shares = 100 * gained[total > 0] / total[total > 0]
-    low, high = np.quantile(shares, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
+    drawn = [pair for _, _, pair in counted]
+    low, high = share_intervals(sums[:, :1], sums[:, 1], drawn, lowest=lowest, seed=seed)[0]
     return Interval(value, float(low), float(high))

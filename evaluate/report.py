@@ -3,15 +3,30 @@
 import dataclasses
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from matchkit.core.errors import MatchkitError
-from matchkit.evaluate.protocol import EvalProtocol
+from matchkit.evaluate.protocol import Average, EvalProtocol, Reference
 
 Scores = Mapping[str, Mapping[str, float]]
 """Percentages {average: {alpha: PCK}}."""
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """What came out on a part of the keypoints.
+
+    Attributes:
+        counts: pairs with such keypoints, their images, and the keypoints.
+        occurrence: percent of all pairs, a mean over categories, and of all keypoints.
+        scores: by reference, as those of a report.
+    """
+
+    counts: Mapping[str, int]
+    occurrence: Mapping[str, float]
+    scores: Mapping[str, Scores]
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +39,9 @@ class Report:
         counts: pairs, images and keypoints that were scored.
         protocol: what the numbers mean.
         made_by: dataset, split, head and the digests of all that made the predictions.
+        breakdowns: the parts of each breakdown by name, e.g. `breakdowns["geometry"]["aware"]`.
+        intervals: the 95 % interval of the average `keypoint` over resamplings of the images, in percent, e.g.
+            `intervals["box"]["0.10"]`.
     """
 
     scores: Mapping[str, Scores]
@@ -31,6 +49,8 @@ class Report:
     counts: Mapping[str, int]
     protocol: EvalProtocol
     made_by: Mapping[str, Any]
+    breakdowns: Mapping[str, Mapping[str, Part]] = field(default_factory=dict)
+    intervals: Mapping[str, Mapping[str, tuple[float, float]]] = field(default_factory=dict)
 
     def save(self, path: Path) -> None:
         """Writes the report as JSON."""
@@ -39,48 +59,103 @@ class Report:
 
     @classmethod
     def load(cls, path: Path) -> "Report":
-        """Reads what `save` wrote.
+        """Reads what `save` wrote, and reports from before there were breakdowns and intervals.
 
         Raises:
             MatchkitError: the file is missing or not a report.
         """
         try:
             data = json.loads(path.read_text())
-            protocol = data.pop("protocol")
-            alphas, references = tuple(protocol["alphas"]), tuple(protocol["references"])
-            return cls(protocol=EvalProtocol(alphas, references, protocol["comparison"]), **data)
-        except (OSError, ValueError, KeyError, TypeError) as error:
+            breakdowns, intervals = data.pop("breakdowns", {}), data.pop("intervals", {})
+            return cls(
+                protocol=_protocol(data.pop("protocol")),
+                breakdowns={
+                    name: {part: Part(**told) for part, told in parts.items()} for name, parts in breakdowns.items()
+                },
+                intervals={
+                    reference: {alpha: (low, high) for alpha, (low, high) in ends.items()}
+                    for reference, ends in intervals.items()
+                },
+                **data,
+            )
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise MatchkitError(f"{path} is not a report ({error}). Run: matchkit evaluate") from error
 
 
-def summary_table(reports: Mapping[str, Report], *, reference: str, average: str) -> str:
+def _protocol(told: Mapping[str, Any]) -> EvalProtocol:
+    return EvalProtocol(
+        alphas=tuple(told["alphas"]),
+        references=tuple(told["references"]),
+        comparison=told["comparison"],
+        breakdowns=tuple(told.get("breakdowns", ())),
+        resamples=told.get("resamples", 0),
+    )
+
+
+def summary_table(reports: Mapping[str, Report], *, reference: Reference, average: Average) -> str:
     """A Markdown table, one row a report in the order given; the best of each column is bold.
 
-    All reports must be of one dataset and split and have the same alphas.
+    The middle alpha of the average `keypoint` has its interval in brackets, where a report has one. All reports must
+    be of one dataset and split and have the same alphas.
     """
-    columns = [list(report.scores[reference][average].values()) for report in reports.values()]
-    alphas = list(next(iter(reports.values())).scores[reference][average])
-    best = [max(values) for values in zip(*columns, strict=True)]
-    lines = [
-        "| method | " + " | ".join(f"PCK@{alpha}" for alpha in alphas) + " |",
-        "|---|" + "---:|" * len(alphas),
+    scores = {name: report.scores[reference][average] for name, report in reports.items()}
+    alphas = list(next(iter(scores.values())))
+    best = {alpha: max(values[alpha] for values in scores.values()) for alpha in alphas}
+    rows = []
+    for name, values in scores.items():
+        shown = {
+            alpha: f"**{values[alpha]:.1f}**" if values[alpha] == best[alpha] else f"{values[alpha]:.1f}"
+            for alpha in alphas
+        }
+        ends = reports[name].intervals.get(reference, {}).get(middle(alphas))
+        if ends and average == "keypoint":
+            shown[middle(alphas)] += f" ({ends[0]:.1f} to {ends[1]:.1f})"
+        rows.append([name, *shown.values()])
+    return _table(["method", *(f"PCK@{alpha}" for alpha in alphas)], rows)
+
+
+def middle(alphas: Sequence[str]) -> str:
+    """The alpha that stands for all where there is room for one."""
+    return alphas[len(alphas) // 2]
+
+
+def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A Markdown table whose first column is text, and all others are numbers."""
+    ruled = "|---|" + "---:|" * (len(header) - 1)
+    first, *others = [f"| {' | '.join(cells)} |" for cells in (header, *rows)]
+    return "\n".join([first, ruled, *others])
+
+
+def breakdown_table(
+    reports: Mapping[str, Report], breakdown: str, *, reference: Reference, average: Average, alpha: str
+) -> str:
+    """A Markdown table of PCK at one alpha, one column a part of the breakdown; its last row counts keypoints.
+
+    Reports without the breakdown have no row.
+    """
+    told = {name: report.breakdowns[breakdown] for name, report in reports.items() if breakdown in report.breakdowns}
+    counted = {name: part.counts["keypoints"] for parts in told.values() for name, part in parts.items()}
+    names = sorted(counted)
+    rows = [
+        [method, *(_cell(parts.get(name), reference=reference, average=average, alpha=alpha) for name in names)]
+        for method, parts in told.items()
     ]
-    for name, values in zip(reports, columns, strict=True):
-        shown = [
-            f"**{value:.1f}**" if value == top else f"{value:.1f}" for value, top in zip(values, best, strict=True)
-        ]
-        lines.append(f"| {name} | " + " | ".join(shown) + " |")
-    return "\n".join(lines)
+    rows.append(["*keypoints*", *(f"{counted[name]:,}" for name in names)])
+    return _table([f"method (PCK@{alpha}, {breakdown})", *names], rows)
 
 
-def category_table(reports: Mapping[str, Report], *, reference: str, alpha: str) -> str:
+def _cell(part: Part | None, *, reference: Reference, average: Average, alpha: str) -> str:
+    return "-" if part is None else f"{part.scores[reference][average][alpha]:.1f}"
+
+
+def category_table(reports: Mapping[str, Report], *, reference: Reference, alpha: str) -> str:
     """A Markdown table of per-keypoint PCK at one alpha, one column a category."""
     names = sorted({name for report in reports.values() for name in report.categories[reference]})
-    lines = [f"| method (PCK@{alpha}) | " + " | ".join(names) + " |", "|---|" + "---:|" * len(names)]
-    for method, report in reports.items():
-        shown = [f"{report.categories[reference][name]['keypoint'][alpha]:.1f}" for name in names]
-        lines.append(f"| {method} | " + " | ".join(shown) + " |")
-    return "\n".join(lines)
+    rows = [
+        [method, *(f"{report.categories[reference][name]['keypoint'][alpha]:.1f}" for name in names)]
+        for method, report in reports.items()
+    ]
+    return _table([f"method (PCK@{alpha})", *names], rows)
 
 
 def counts_line(reports: Sequence[Report]) -> str:

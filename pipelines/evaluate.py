@@ -4,7 +4,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from matchkit.core.errors import DatasetError
+from matchkit.core.keypoints import KeypointScheme
 from matchkit.core.params import build
+from matchkit.core.records import Pair, PairDataset
+from matchkit.evaluate.breakdown import WITHOUT_GEOMETRY
 from matchkit.evaluate.pck import score
 from matchkit.evaluate.predictions import Predictions
 from matchkit.evaluate.protocol import EvalProtocol
@@ -33,12 +37,24 @@ def evaluate(
 
     Raises:
         MatchkitError: no predictions, or predictions of other pairs.
+        DatasetError: the dataset does not tell what the protocol needs.
     """
     asked = told("evaluate", settings)
     protocol = build(EvalProtocol, asked.values, where=asked.where)
     found = Predictions.load(predictions or predictions_path(dataset, name))
     data = open_dataset(dataset, root)
-    report = score(data.pairs(str(found.made_by["split"])), data.images, found, protocol)
+    pairs = data.pairs(str(found.made_by["split"]))
+    schemes = _schemes(data, pairs) if "geometry" in protocol.breakdowns else {}
+    report = score(pairs, data.images, found, protocol, schemes=schemes)
     path = report_path(dataset, name)
     report.save(path)
     return Evaluated(path, report)
+
+
+def _schemes(data: PairDataset, pairs: Sequence[Pair]) -> dict[str, KeypointScheme]:
+    try:
+        return {category: data.scheme(category) for category in sorted({pair.category for pair in pairs})}
+    except DatasetError as error:
+        raise DatasetError(
+            f"the breakdown geometry needs the groups of keypoints of every category: {error}. {WITHOUT_GEOMETRY}"
+        ) from error

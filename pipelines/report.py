@@ -10,7 +10,14 @@ from matplotlib.figure import Figure
 from matchkit.core.errors import MatchkitError
 from matchkit.core.params import build
 from matchkit.evaluate.protocol import Average, Reference
-from matchkit.evaluate.report import Report, category_table, counts_line, summary_table
+from matchkit.evaluate.report import (
+    Report,
+    breakdown_table,
+    category_table,
+    counts_line,
+    middle,
+    summary_table,
+)
 from matchkit.pipelines.settings import told
 
 SUMMARY = Path("reports/summary.md")
@@ -45,7 +52,8 @@ def report(settings: Sequence[str] = (), *, folder: Path = SUMMARY.parent) -> Su
     """Writes `summary.md` over the reports of every dataset in `folder`, and a plot `<dataset>/pck.svg` of each.
 
     Raises:
-        MatchkitError: there is no report.
+        MatchkitError: there is no report, one without the reference or the average that is asked for, or two of a
+            dataset with different alphas.
     """
     asked = told("report", settings)
     params = build(ReportParams, asked.values, where=asked.where)
@@ -54,7 +62,7 @@ def report(settings: Sequence[str] = (), *, folder: Path = SUMMARY.parent) -> Su
         raise MatchkitError(f"no reports in {folder}. Run: matchkit evaluate")
     parts, methods = ["# Summary"], 0
     for dataset in datasets:
-        reports = {name: Report.load(dataset / f"{name}.json") for name in _order(dataset, params.methods)}
+        reports = _load(dataset, params)
         methods += len(reports)
         parts.append(_section(dataset.name, reports, params))
         _plot(reports, dataset / "pck.svg", params)
@@ -69,18 +77,43 @@ def _order(dataset: Path, methods: Sequence[str]) -> list[str]:
     return [name for name in methods if name in present] + [name for name in present if name not in methods]
 
 
+def _load(dataset: Path, params: ReportParams) -> dict[str, Report]:
+    """The reports of a dataset by method, in the order of the summary's rows."""
+    reports = {name: Report.load(dataset / f"{name}.json") for name in _order(dataset, params.methods)}
+    first = next(iter(reports))
+    for name, loaded in reports.items():
+        path = dataset / f"{name}.json"
+        if params.average not in loaded.scores.get(params.reference, {}):
+            raise MatchkitError(
+                f"{path} has no average '{params.average}' of reference '{params.reference}'. Run: matchkit evaluate"
+            )
+        if loaded.protocol.names != reports[first].protocol.names:
+            raise MatchkitError(f"{path} has other alphas than {dataset / first}.json. Run: matchkit evaluate")
+    return reports
+
+
 def _section(name: str, reports: Mapping[str, Report], params: ReportParams) -> str:
-    alphas = list(next(iter(reports.values())).scores[params.reference][params.average])
-    middle = alphas[len(alphas) // 2]
+    alpha = middle(list(next(iter(reports.values())).scores[params.reference][params.average]))
+    breakdowns = sorted({breakdown for entry in reports.values() for breakdown in entry.breakdowns})
     return "\n\n".join(
         [
             f"## {name}",
             f"{counts_line(list(reports.values()))}. PCK in percent, reference: {params.reference}, "
-            f"average: {params.average}, in original pixels.",
+            f"average: {params.average}, in original pixels.{_about_intervals(reports, params)}",
             summary_table(reports, reference=params.reference, average=params.average),
-            category_table(reports, reference=params.reference, alpha=middle),
+            *(
+                breakdown_table(reports, told, reference=params.reference, average=params.average, alpha=alpha)
+                for told in breakdowns
+            ),
+            category_table(reports, reference=params.reference, alpha=alpha),
         ]
     )
+
+
+def _about_intervals(reports: Mapping[str, Report], params: ReportParams) -> str:
+    if params.average != "keypoint" or not any(entry.intervals for entry in reports.values()):
+        return ""
+    return " In brackets 95 % intervals over resamplings of the images."
 
 
 def _plot(reports: Mapping[str, Report], path: Path, params: ReportParams) -> None:

@@ -1,6 +1,8 @@
 """Laws that every PCK obeys, whatever the keypoints."""
 
 from collections.abc import Sequence
+from dataclasses import replace
+from itertools import product
 from pathlib import Path
 from typing import Any, Literal
 
@@ -9,7 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from matchkit.core.keypoints import KeypointScheme
 from matchkit.core.records import ImageRecord, Pair
+from matchkit.evaluate.breakdown import parts
 from matchkit.evaluate.pck import score
 from matchkit.evaluate.predictions import Predictions
 from matchkit.evaluate.protocol import EvalProtocol
@@ -54,7 +58,8 @@ def made(numbers: Numbers, *, factor: float = 1) -> Case:
 def scored(
     pairs: Sequence[Pair], images: dict[str, ImageRecord], found: dict[str, np.ndarray], **protocol: Any
 ) -> dict[str, Any]:
-    report = score(pairs, images, Predictions(found, {}), EvalProtocol(**{"alphas": ALPHAS} | protocol))
+    settled = {"alphas": ALPHAS, "resamples": 0} | protocol
+    report = score(pairs, images, Predictions(found, {}), EvalProtocol(**settled))
     return {"scores": report.scores, "categories": report.categories, "counts": report.counts}
 
 
@@ -129,3 +134,63 @@ def test_the_average_over_keypoints_is_the_share_counted_by_hand(numbers: Number
     for alpha in ALPHAS:
         if np.abs(distances - alpha * length).min() > 1e-6:  # not within a rounding of the bound
             assert values[f"{alpha:.2f}"] == pytest.approx(100 * (distances <= alpha * length).mean(), abs=1e-3)
+
+
+IDS = tuple(map(str, range(6)))
+looks = st.tuples(st.one_of(st.none(), st.integers(0, 7)), st.sets(st.sampled_from(IDS)))
+"""An image's azimuth and the keypoints that it shows."""
+
+
+def looked(numbers: Sequence[tuple[int | None, set[str]]]) -> tuple[list[Pair], dict[str, ImageRecord]]:
+    """Images that look so, and a pair of every two of them that both show a keypoint."""
+    images = {
+        str(n): ImageRecord(str(n), Path("x.jpg"), (9, 9), "cat", azimuth, {key: (0.0, 0.0) for key in sorted(shown)})
+        for n, (azimuth, shown) in enumerate(numbers)
+    }
+    pairs = []
+    for source, target in product(images.values(), images.values()):
+        both = tuple(key for key in source.keypoints if key in target.keypoints)
+        points = np.zeros((len(both), 2), np.float32)
+        if both:
+            pairs.append(Pair(f"{source.id}-{target.id}", source.id, target.id, "cat", points, points, both))
+    return pairs, images
+
+
+@given(numbers=st.lists(looks, min_size=1, max_size=6), turn=st.integers(0, 7))
+def test_every_keypoint_of_known_viewpoints_is_in_one_bin_of_azimuths(
+    numbers: list[tuple[int | None, set[str]]], turn: int
+) -> None:
+    pairs, images = looked(numbers)
+    known = [None not in (images[pair.source].azimuth, images[pair.target].azimuth) for pair in pairs]
+    if not any(known):
+        return
+    bins = parts("azimuth", pairs, images, {})
+    mirror = bins.pop("mirror", None)
+    expected = np.repeat(known, [len(pair.keypoint_ids) for pair in pairs])
+    np.testing.assert_array_equal(np.sum(list(bins.values()), axis=0), expected.astype(int))
+    assert mirror is None or not (mirror & ~expected).any()
+    # turned together, the images are as far from each other as before
+    around = {
+        name: replace(image, azimuth=None if image.azimuth is None else (image.azimuth + turn) % 8)
+        for name, image in images.items()
+    }
+    moved = parts("azimuth", pairs, around, {})
+    for name, mask in bins.items():
+        np.testing.assert_array_equal(moved[name], mask)
+
+
+@given(numbers=st.lists(looks, min_size=1, max_size=5))
+def test_what_geometry_alone_tells_apart_is_counted_by_hand(numbers: list[tuple[int | None, set[str]]]) -> None:
+    pairs, images = looked(numbers)
+    if not pairs:
+        return
+    groups = (("0", "1"), ("2", "3", "5"))
+    found = parts("geometry", pairs, images, {"cat": KeypointScheme(groups=groups)})
+    keypoints = [(pair, name) for pair in pairs for name in pair.keypoint_ids]
+    expected = [
+        any(name in group and len(set(group) & set(images[pair.target].keypoints)) >= 2 for group in groups)
+        for pair, name in keypoints
+    ]
+    nothing = np.zeros(len(keypoints), bool)
+    assert found.get("aware", nothing).tolist() == expected
+    assert found.get("other", nothing).tolist() == [not told for told in expected]
