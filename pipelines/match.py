@@ -1,34 +1,38 @@
 """Stage match: a fitted head's descriptors of both images of every pair, matched, into a predictions file."""
 
 import logging
+import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+import numpy as np
 import torch
 from cachetools import LRUCache
-from jaxtyping import Float
 from tqdm import tqdm
 
 from matchkit.cache.pairs import MapCache
 from matchkit.cache.store import FeatureStore
 from matchkit.core.device import choose_device, one_thread
-from matchkit.core.geometry import Points, grid_to_image, image_to_grid, place
+from matchkit.core.errors import ConfigError
+from matchkit.core.geometry import KeypointRuleName, Points
 from matchkit.core.interfaces import Head, ImageHead, Matcher, PairHead
 from matchkit.core.params import build, divide
-from matchkit.core.records import ImageRecord, Pair
+from matchkit.core.records import ImageRecord, Pair, PairDataset
 from matchkit.evaluate import MATCHERS
+from matchkit.evaluate.pose_alignment import PoseAlignmentParams
 from matchkit.evaluate.position import same_relative_position
 from matchkit.evaluate.predictions import Predictions
 from matchkit.extract.datasets import open_dataset
 from matchkit.heads.weights import HeadWeights
+from matchkit.pipelines.align import Descriptor, Frames, in_order, predict_aligned
+from matchkit.pipelines.prompted import promptable
 from matchkit.pipelines.settings import features_path, predictions_path, told, weights_path
 
 POSITION = "same-relative-position"
 """The baseline that needs no features, by the name that stands in place of a head's."""
-
-Descriptor = Float[torch.Tensor, "d gh gw"]
 
 log = logging.getLogger(__name__)
 
@@ -40,21 +44,25 @@ class MatchParams:
     Attributes:
         matcher: name in the table of matchers.
         split: which pairs.
+        points: how keypoints change between the image frame and the grid (`KEYPOINT_RULES`); `patch` is GeoAware-SC's,
+            `align-corners` SD4Match's.
         memory_gb: bound of the descriptors, and of the maps, that are held in memory.
     """
 
     matcher: str = "nearest"
     split: str = "test"
+    points: Literal["centre", "patch", "align-corners"] = "centre"
     memory_gb: float = 2.0
 
 
 @dataclass(frozen=True, slots=True)
 class Matched:
-    """What a match wrote: the file, and how many pairs and keypoints are in it."""
+    """What a match wrote: the file, how many pairs and keypoints are in it, and how many pairs took which pose."""
 
     predictions: Path
     pairs: int
     keypoints: int
+    poses: Mapping[str, int]
 
 
 class Describer:
@@ -70,7 +78,7 @@ class Describer:
         """The descriptor map of an image."""
         if image_id in self._held:
             return self._held[image_id]
-        descriptor = self._head.describe(self._maps.batch([image_id]))[0]
+        descriptor = self._head.describe(self._maps.batch([image_id]), [image_id])[0]
         if descriptor.nbytes <= self._held.maxsize:
             self._held[image_id] = descriptor
         return descriptor
@@ -82,7 +90,8 @@ def describer(head: Head, maps: MapCache, *, limit: int) -> Callable[[Pair], tup
 
         @torch.inference_mode()
         def together(pair: Pair) -> tuple[Descriptor, Descriptor]:
-            source, target = head.describe_pair(maps.batch([pair.source, pair.target]))
+            ids = [pair.source, pair.target]
+            source, target = head.describe_pair(maps.batch(ids), ids)
             return source, target
 
         return together
@@ -98,22 +107,23 @@ def predict(
     matcher: Matcher,
     *,
     limit: int,
+    points: KeypointRuleName = "centre",
 ) -> dict[str, Points]:
-    """Matches every pair; the points are in the target's image frame, by pair id in the order of `pairs`."""
-    spec = maps.store.spec
+    """Matches every pair; the points are in the target's image frame, by pair id in the order of `pairs`.
+
+    A pair without keypoints has no points, and nothing is computed for it.
+    """
+    frames = Frames(images, maps.store.spec, head.grid, points)
     describe = describer(head, maps, limit=limit)
-    found: dict[str, Points] = {}
-    # neighbours share images: a descriptor is then still in memory when it is wanted again
-    ordered = sorted(pairs, key=lambda pair: (pair.target, pair.source))
-    for pair in tqdm(ordered, desc="match", unit="pair", leave=False, disable=None):
-        source_placement = place(images[pair.source].size, spec.input_size, fit=spec.fit)
-        target_placement = place(images[pair.target].size, spec.input_size, fit=spec.fit)
-        points = image_to_grid(pair.source_points, source_placement, head.grid)
+    found: dict[str, Points] = {pair.id: np.zeros((0, 2), np.float32) for pair in pairs}
+    counted = [pair for pair in pairs if len(pair.source_points)]
+    for pair in tqdm(in_order(counted), desc="match", unit="pair", leave=False, disable=None):
+        places = frames.to_grid(pair.source, pair.source_points)
         source, target = describe(pair)
         with one_thread():
-            matched = matcher.match(source, target, points)
-        found[pair.id] = grid_to_image(matched, target_placement, head.grid)
-    return {pair.id: found[pair.id] for pair in pairs}
+            matched = matcher.match(source, target, places)
+        found[pair.id] = frames.to_image(pair.target, matched)
+    return found
 
 
 def match(
@@ -123,34 +133,86 @@ def match(
     root: Path | None = None,
     store: Path | str | None = None,
     weights: Path | None = None,
+    called: str | None = None,
     settings: Sequence[str] = (),
     device: str = "auto",
 ) -> Matched:
     """Matches the pairs of a split with the fitted head `name`, or with the baseline of the same relative position.
 
+    Args:
+        dataset: its name.
+        name: of the head.
+        root: of the dataset's tree.
+        store: of the features.
+        weights: of the head.
+        called: the predictions' name, by default the head's.
+        settings: over `params.yaml`.
+        device: on which descriptors are computed.
+
     Raises:
         MatchkitError: the head, the store or an image of the pairs is not there, or their specs differ.
     """
+    out = predictions_path(dataset, _plain_name(name if called is None else called))
     asked = told("match", settings)
     matcher_name = str(asked.values.get("matcher", MatchParams().matcher))
-    own, of_matcher = divide(asked.values, (MatchParams, MATCHERS.load(matcher_name).Params), where=asked.where)
+    kinds = (MatchParams, PoseAlignmentParams, MATCHERS.load(matcher_name).Params)
+    own, of_alignment, of_matcher = divide(asked.values, kinds, where=asked.where)
     params = build(MatchParams, own, where=asked.where)
+    alignment = build(PoseAlignmentParams, of_alignment, where=asked.where)
     data = open_dataset(dataset, root)
     pairs = data.pairs(params.split)
-    made_by: dict[str, Any] = {"dataset": dataset, "split": params.split, "method": name}
+    made_by: dict[str, Any] = {"dataset": dataset, "split": params.split, "method": out.stem}
+    poses: Mapping[str, int] = {}
     if name == POSITION:
-        points = {pair.id: same_relative_position(pair) for pair in pairs}
+        points: Mapping[str, Points] = {pair.id: same_relative_position(pair) for pair in pairs}
     else:
         matcher: Matcher = MATCHERS.build(matcher_name, of_matcher, where=asked.where)
-        path = weights or weights_path(dataset, name)
-        kept = HeadWeights.load(path)
+        kept = HeadWeights.load(weights or weights_path(dataset, name))
         opened = FeatureStore.open(store or features_path(dataset, str(kept.fit["features"])), kept.spec)
-        head = kept.build(device=choose_device(device))
-        limit = round(params.memory_gb * 1e9)
-        maps = MapCache(opened, layers=head.layers, timesteps=head.timesteps, limit=limit)
-        points = predict(pairs, data.images, head, maps, matcher, limit=limit)
-        made_by |= {"head": kept.head, "config": dict(kept.config), "fit": dict(kept.fit)}
+        chosen = choose_device(device)
+        head = kept.build(device=chosen, backbones=partial(promptable, device=chosen, where=f"head '{name}'"))
+        points, poses = _points(pairs, data, head, opened, matcher, params, alignment)
+        made_by |= {"head": kept.head, "config": dict(kept.config), "fit": dict(kept.fit), "points": params.points}
         made_by |= {"features": opened.spec.digest(), "matcher": {"name": matcher_name, **of_matcher}}
-    out = predictions_path(dataset, name)
+        if alignment.poses:
+            made_by["alignment"] = {**asdict(alignment), "pairs_by_pose": dict(poses)}
     Predictions(points, made_by).save(out)
-    return Matched(out, len(pairs), sum(len(found) for found in points.values()))
+    return Matched(out, len(pairs), sum(len(found) for found in points.values()), poses)
+
+
+def _points(
+    pairs: Sequence[Pair],
+    data: PairDataset,
+    head: Head,
+    store: FeatureStore,
+    matcher: Matcher,
+    params: MatchParams,
+    alignment: PoseAlignmentParams,
+) -> tuple[Mapping[str, Points], Mapping[str, int]]:
+    """What is found for every pair, and how many pairs took which pose."""
+    limit = round(params.memory_gb * 1e9)
+    maps = MapCache(store, layers=head.layers, timesteps=head.timesteps, limit=limit)
+    if not alignment.poses:
+        return predict(pairs, data.images, head, maps, matcher, limit=limit, points=params.points), {}
+    if not isinstance(head, ImageHead):
+        raise ConfigError(
+            f"{type(head).__name__} describes pairs, not images, so it has no pose alignment. Match with: --set "
+            "'poses=[]'"
+        )
+    describe = Describer(head, maps, limit=limit)
+    aligned = predict_aligned(
+        pairs,
+        data,
+        store,
+        matcher,
+        alignment,
+        describe=describe,
+        frames=Frames(data.images, store.spec, head.grid, params.points),
+    )
+    return aligned.points, aligned.taken
+
+
+def _plain_name(name: str) -> str:
+    if not re.fullmatch(r"\w[\w.+-]*", name):
+        raise ConfigError(f"predictions need a plain name, of letters, digits and '_-+.', not '{name}'")
+    return name
