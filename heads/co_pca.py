@@ -6,7 +6,7 @@ DINOv2's, at unit length too, comes beside.
 """
 
 import dataclasses
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,8 +15,9 @@ from jaxtyping import Float
 
 from matchkit.core.errors import ConfigError
 from matchkit.core.interfaces import Maps
-from matchkit.core.similarity import resize, unit
+from matchkit.core.similarity import resize
 from matchkit.core.spec import FeatureSpec
+from matchkit.heads.fusion import side_by_side, weights_of
 
 POWER_ITERATIONS = 2
 """Of the randomised decomposition, as published (torch's own number)."""
@@ -30,6 +31,8 @@ class CoPCAParams:
         rank: components of each layer; fewer where a pair has fewer cells or a layer fewer channels.
         layers: that are projected; none named takes all but `beside`.
         beside: the layer that comes beside as it is; None takes `dino` where the features have it, "" none.
+        weights: of the projected layers' components, in the order of the layers, and of the layer beside; none named
+            makes all 1.
         timestep: of all layers; None takes the first.
         seed: of the randomised decomposition.
     """
@@ -37,6 +40,7 @@ class CoPCAParams:
     rank: int = 256
     layers: tuple[str, ...] = ()
     beside: str | None = None
+    weights: tuple[float, ...] = ()
     timestep: int | None = None
     seed: int = 0
 
@@ -59,21 +63,24 @@ class CoPCA:
         self._coarse_to_fine = [layer.name for layer in sorted(projected, key=lambda layer: layer.grid)]
         self._beside = [spec.layer(beside)] if beside else []
         self.layers = (*(layer.name for layer in projected), *(layer.name for layer in self._beside))
+        self._weights = dict(zip(self.layers, weights_of(len(self.layers), params.weights, head="co-pca"), strict=True))
         self.timesteps = (timestep,)
         self.grid = max(layer.grid for layer in (*projected, *self._beside))
 
-    def describe_pair(self, maps: Maps) -> Float[torch.Tensor, "2 d gh gw"]:
+    def describe_pair(self, maps: Maps, ids: Sequence[str] = ()) -> Float[torch.Tensor, "2 d gh gw"]:
         """Descriptors of the two images of a pair, from their maps (2,1,c,gh,gw)."""
         fused = self._on_components({name: maps[name][:, 0].float() for name in self._coarse_to_fine})
         blocks = [fused, *(maps[layer.name][:, 0].float() for layer in self._beside)]
         if len(blocks) == 1:
             return resize(fused, self.grid)
-        return torch.cat([resize(_unit(block), self.grid) for block in blocks], dim=1)
+        weights = [1.0, *(self._weights[layer.name] for layer in self._beside)]
+        return side_by_side([resize(block, self.grid) for block in blocks], weights)
 
     def _on_components(self, maps: Maps) -> Float[torch.Tensor, "2 _ _ _"]:
         """All layers on the finest of their grids: the finest layer's components first."""
         coarse, *finer = (
-            principal_components(values, self.params.rank, seed=self.params.seed) for values in maps.values()
+            self._weights[name] * principal_components(values, self.params.rank, seed=self.params.seed)
+            for name, values in maps.items()
         )
         for components in finer:
             grid = (components.shape[-2], components.shape[-1])
@@ -106,7 +113,3 @@ def principal_components(
 def _devices(maps: torch.Tensor) -> Iterable[torch.device]:
     """The devices beside the CPU whose generators the decomposition draws from."""
     return [maps.device] if maps.is_cuda else []
-
-
-def _unit(maps: Float[torch.Tensor, "b c h w"]) -> Float[torch.Tensor, "b c h w"]:
-    return unit(maps.movedim(1, -1)).movedim(-1, 1)

@@ -12,13 +12,16 @@ import torch
 from tqdm import tqdm
 
 from matchkit.core.errors import ConfigError
-from matchkit.core.interfaces import Head, PairBatch, TrainableHead
+from matchkit.core.geometry import KeypointRuleName
+from matchkit.core.interfaces import PairBatch, ReadsMaps, TrainableHead
 from matchkit.core.spec import FeatureSpec
 from matchkit.heads.identity import RawLayer
+from matchkit.heads.processes import MixedPrecision, Processes
 from matchkit.heads.weights import HeadWeights, keep
 
+CPU = torch.device("cpu")
 log = logging.getLogger(__name__)
-Validate = Callable[[Head], float]
+Validate = Callable[[ReadsMaps], float]
 Batches = Callable[[int], Iterator[PairBatch]]
 
 
@@ -29,10 +32,14 @@ class FitParams:
     Attributes:
         steps: gradient steps.
         pairs: pairs a step.
-        lr: AdamW's learning rate, constant.
+        lr: AdamW's learning rate; the largest one of a schedule.
         weight_decay: AdamW's.
+        schedule: `constant`, or `one-cycle` over all steps: from lr / 25 in 30 % of them to lr, then to lr / 250,000,
+            while the first beta goes from 0.95 to 0.85 and back.
+        mixed_precision: `no`, or the number type of the forward pass.
         validate_every: steps between validations; the last step is always validated.
-        points: how keypoints become cells: `centre` honours pixel centres, `corner` is the published x * cells / width.
+        points: how keypoints become cells: `centre` honours pixel centres; `corner` is Diffusion Hyperfeatures' rule,
+            `patch` GeoAware-SC's, `align-corners` SD4Match's.
         order_seed: of the order of the pairs.
     """
 
@@ -40,8 +47,10 @@ class FitParams:
     pairs: int = 1
     lr: float = 1e-3
     weight_decay: float = 0.0
+    schedule: Literal["constant", "one-cycle"] = "constant"
+    mixed_precision: MixedPrecision = "no"
     validate_every: int = 1000
-    points: Literal["centre", "corner"] = "centre"
+    points: KeypointRuleName = "centre"
     order_seed: int = 0
 
     def __post_init__(self) -> None:
@@ -89,6 +98,10 @@ class Fit:
         params: how it is fitted.
         files: where its files go.
         about: what else identifies the fit (dataset, split, ...); a checkpoint of another fit is not taken up.
+        device: where the head is.
+
+    Attributes:
+        processes: those that fit it together, this one among them.
     """
 
     def __init__(
@@ -100,6 +113,7 @@ class Fit:
         params: FitParams,
         files: FitFiles,
         about: Mapping[str, Any],
+        device: torch.device = CPU,
     ) -> None:
         self._head = head
         self._name = name
@@ -107,9 +121,12 @@ class Fit:
         self._params = params
         self._files = files
         self._about = {**about, **asdict(params)}
-        self._optimiser = torch.optim.AdamW(
-            list(head.parameter_groups()), lr=params.lr, weight_decay=params.weight_decay
-        )
+        self.processes = Processes(mixed_precision=params.mixed_precision, device=device)
+        groups = [group | {"lr": params.lr * group.pop("rate", 1.0)} for group in head.parameter_groups()]
+        self._parameters = [parameter for group in groups for parameter in group["params"]]
+        self._optimiser = torch.optim.AdamW(groups, lr=params.lr, weight_decay=params.weight_decay)
+        self._schedule = _one_cycle(self._optimiser, params) if params.schedule == "one-cycle" else None
+        self._prepared = self.processes.prepared(self._optimiser)
         self._losses: list[float] = []
         self._history: list[dict[str, float]] = []
         self._best = float("-inf")
@@ -131,15 +148,19 @@ class Fit:
                     self._losses.append(self._step(batch))
                     progress.update()
                     if step % self._params.validate_every == 0 or step == self._params.steps:
-                        self._validate(step, validate(self._head), progress)
-        self._files.checkpoint.unlink(missing_ok=True)
+                        if self.processes.is_first:
+                            self._validate(step, validate(self._head), progress)
+                        self._best = self.processes.agreed(self._best)
+        if self.processes.is_first:
+            self._files.checkpoint.unlink(missing_ok=True)
         return self._best
 
     def _step(self, batch: PairBatch) -> float:
-        loss = self._head.loss(batch)["total"]
-        self._optimiser.zero_grad(set_to_none=True)
-        loss.backward()
-        self._optimiser.step()
+        with self.processes.forward():
+            loss = self._head.loss(batch)["total"]
+        self.processes.step(loss, self._prepared, self._parameters)
+        if self._schedule:
+            self._schedule.step()
         return float(loss.detach())
 
     def _validate(self, step: int, score: float, progress: "tqdm[Any]") -> None:
@@ -167,6 +188,8 @@ class Fit:
             "history": self._history,
             "head": self._head.state_dict(),
             "optimiser": self._optimiser.state_dict(),
+            "scaling": self.processes.state_dict(),
+            "schedule": self._schedule.state_dict() if self._schedule else {},
         }
         temporary = self._files.checkpoint.with_suffix(".tmp")
         torch.save(state, temporary)
@@ -179,6 +202,9 @@ class Fit:
             if state["identity"] == self.identity:
                 self._head.load_state_dict(state["head"])
                 self._optimiser.load_state_dict(state["optimiser"])
+                self.processes.load_state_dict(state["scaling"])
+                if self._schedule:
+                    self._schedule.load_state_dict(state["schedule"])
                 self._best, self._history = state["best"], state["history"]
                 log.info("resuming %s at step %d", self._name, state["step"])
                 return int(state["step"])
@@ -192,3 +218,9 @@ class Fit:
         if not best.get("identity") == last.get("identity") == self.identity or last["step"] != self._params.steps:
             return None
         return float(best["validation"])
+
+
+def _one_cycle(optimiser: torch.optim.Optimizer, params: FitParams) -> torch.optim.lr_scheduler.OneCycleLR:
+    """Over exactly the steps of the fit: the released code counts one pair too few, and its last step but one fails."""
+    rates = [group["lr"] for group in optimiser.param_groups]
+    return torch.optim.lr_scheduler.OneCycleLR(optimiser, max_lr=rates, total_steps=params.steps)

@@ -1,6 +1,7 @@
 """Heads without weights: one raw layer, and all layers concatenated. Every table carries them as baselines."""
 
 import dataclasses
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -45,7 +46,7 @@ class RawLayer:
             RawLayer(RawLayerParams(layer, timestep), spec=self._spec) for layer in layers for timestep in timesteps
         ]
 
-    def describe(self, maps: Maps) -> Float[torch.Tensor, "b d gh gw"]:
+    def describe(self, maps: Maps, ids: Sequence[str] = ()) -> Float[torch.Tensor, "b d gh gw"]:
         """The layer's own map."""
         return maps[self.layers[0]][:, 0].float()
 
@@ -74,7 +75,7 @@ class Concatenate:
         self.timesteps = params.timesteps or spec.timesteps
         self.grid = max(layer.grid for layer in chosen)
 
-    def describe(self, maps: Maps) -> Float[torch.Tensor, "b d gh gw"]:
+    def describe(self, maps: Maps, ids: Sequence[str] = ()) -> Float[torch.Tensor, "b d gh gw"]:
         """The concatenation over layers and timesteps on channels."""
         blocks = []
         for layer in self.layers:

@@ -17,19 +17,20 @@ from torch import nn
 from matchkit.core.errors import ConfigError
 from matchkit.core.interfaces import Maps, PairBatch
 from matchkit.core.seeding import generator
-from matchkit.core.similarity import resize, unit
+from matchkit.core.similarity import resize
 from matchkit.core.spec import FeatureSpec
 from matchkit.heads.aggregator import AggregationNetwork
 from matchkit.heads.bottleneck import GROUPS
-from matchkit.heads.losses import LOGIT_SCALE, contrastive, end_point_error
+from matchkit.heads.keypoint_loss import KeypointLoss, KeypointLossParams
+from matchkit.heads.losses import LOGIT_SCALE
 
 UNUSED_SCALE = 10.0
 """Of a loss that published training leaves off; its parameter is in the published weights."""
 
 
 @dataclass(frozen=True, slots=True)
-class PostProcessorParams:
-    """Parameters of `post-processor`; the defaults are the published ones.
+class PostProcessorParams(KeypointLossParams):
+    """Parameters of `post-processor`, with those of its losses; the defaults are the published ones.
 
     Attributes:
         projection: width of the descriptor; a bottleneck is a quarter as wide. A multiple of 128.
@@ -37,10 +38,6 @@ class PostProcessorParams:
         layers: which ones, in the order of the bottlenecks; none named takes all. Published: s3, s4, s5, dino.
         timestep: of all layers; None takes the first.
         dropout: share of the values of the resized maps that a training step does not see.
-        temperature: of the soft-argmax in training.
-        noise: of the flow that is learnt: two standard deviations, as a part of the target's longer side.
-        sparse: weight of the contrastive loss between keypoints.
-        dense: weight of the flow's end-point error.
         seed: of the weights at the start, the dropout and the noise.
     """
 
@@ -49,17 +46,14 @@ class PostProcessorParams:
     layers: tuple[str, ...] = ()
     timestep: int | None = None
     dropout: float = 0.2
-    temperature: float = 0.02
-    noise: float = 0.1
-    sparse: float = 1.0
-    dense: float = 1.0
     seed: int = 0
 
     def __post_init__(self) -> None:
+        KeypointLossParams.__post_init__(self)
         if self.projection % (4 * GROUPS):
             raise ConfigError(f"post-processor: projection must be a multiple of {4 * GROUPS}, not {self.projection}")
-        if not 0 <= self.dropout < 1 or self.temperature <= 0:
-            raise ConfigError("post-processor: dropout must lie in 0..1 without 1, and temperature above 0")
+        if not 0 <= self.dropout < 1:
+            raise ConfigError(f"post-processor: dropout must lie in 0..1 without 1, not {self.dropout}")
 
 
 class PostProcessorNetwork(AggregationNetwork):
@@ -91,32 +85,16 @@ class PostProcessor:
             channels = [layer.channels for layer in chosen]
             self.network = PostProcessorNetwork(channels, projection=params.projection)
 
-    def describe(self, maps: Maps) -> Float[torch.Tensor, "b d gh gw"]:
+    def describe(self, maps: Maps, ids: Sequence[str] = ()) -> Float[torch.Tensor, "b d gh gw"]:
         """Descriptors of maps {layer: (b,1,c,gh,gw)} on the head's grid; not normalised and never negative."""
         device = self.network.mixing_weights.device
         return self.network([maps[layer].to(device) for layer in self.layers], self.grid)  # type: ignore[no-any-return]
 
     def loss(self, batch: PairBatch) -> dict[str, Float[torch.Tensor, ""]]:
-        """Means over the batch's pairs: `sparse` between keypoints, `dense` of the flow in cells, and their sum."""
+        """The terms of `KeypointLoss`, and their sum."""
         draw = generator(self.params.seed, "post-processor", batch.number)
         descriptors = self.network(self._dropped(batch.maps, draw), self.grid)
-        rows = unit(descriptors.movedim(1, -1).flatten(1, 2))
-        sparse, dense = [], []
-        for pair, (source, target) in enumerate(zip(batch.source, batch.target, strict=True)):
-            source_cells, target_cells = batch.source_cells[pair], batch.target_cells[pair]
-            at_source = rows[source][source_cells.to(rows.device)]
-            at_target = rows[target][target_cells.to(rows.device)]
-            sparse.append(contrastive(at_source, at_target, self.network.logit_scale.exp()))
-            flow = batch.target_points[pair] - batch.source_points[pair]
-            flow = flow + torch.randn(flow.shape, generator=draw) * (self.params.noise * batch.target_sides[pair] / 2)
-            error = end_point_error(
-                *(at_source, rows[target], flow.to(rows), source_cells.to(rows.device)),
-                grid=self.grid,
-                temperature=self.params.temperature,
-            )
-            dense.append(error)
-        terms = {"sparse": torch.stack(sparse).mean(), "dense": torch.stack(dense).mean()}
-        return terms | {"total": self.params.sparse * terms["sparse"] + self.params.dense * terms["dense"]}
+        return KeypointLoss(self.params, scale=self.network.logit_scale.exp(), draw=draw)(descriptors, batch)
 
     def _dropped(self, maps: Maps, draw: torch.Generator) -> list[Float[torch.Tensor, "b 1 _ gh gw"]]:
         """The maps on the head's grid, some of their values zero and the others larger by as much."""

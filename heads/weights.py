@@ -1,7 +1,7 @@
 """A fitted head on disk: safetensors, with the head's configuration and the spec of its features inside."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,11 +11,12 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from matchkit.core.errors import WeightsError
-from matchkit.core.interfaces import Head, TrainableHead
+from matchkit.core.interfaces import Head, PromptableBackbone, PromptedHead, ReadsMaps, TrainableHead
 from matchkit.core.spec import FeatureSpec
 from matchkit.heads import HEADS
 
 KEY = "matchkit"
+MakeBackbone = Callable[[Mapping[str, Any]], PromptableBackbone]
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,24 +73,41 @@ class HeadWeights:
         except (SafetensorError, KeyError, ValueError, OSError) as error:
             raise WeightsError(f"{path} is not a head of matchkit in safetensors: {error}") from error
 
-    def build(self, *, device: torch.device) -> Head:
+    def build(self, *, device: torch.device, backbones: MakeBackbone | None = None) -> Head:
         """The head, ready to describe maps of its spec.
 
+        Args:
+            device: where it computes.
+            backbones: makes the backbone of a head that is to be given one, from its parameters.
+
         Raises:
-            WeightsError: the parameters are not those of the configuration.
+            WeightsError: the parameters are not those of the configuration, or the head needs a backbone and none can
+                be made.
         """
         head: Head = HEADS.build(self.head, self.config, where=f"head '{self.head}'", spec=self.spec)
+        if isinstance(head, PromptedHead):
+            if backbones is None:
+                raise WeightsError(f"head '{self.head}' prompts a backbone, and here it is given none")
+            head.take(backbones(head.network))
         if isinstance(head, TrainableHead):
-            try:
-                head.load_state_dict(dict(self.tensors))
-            except RuntimeError as error:
-                reason = " ".join(str(error).split())
-                raise WeightsError(f"the weights do not fit head '{self.head}': {reason}") from error
+            self.give(head)
             head.to(device)
         return head
 
+    def give(self, head: TrainableHead) -> None:
+        """Gives a head the parameters.
 
-def keep(head: Head, name: str, *, spec: FeatureSpec, fit: Mapping[str, Any]) -> HeadWeights:
+        Raises:
+            WeightsError: they are not those of its configuration.
+        """
+        try:
+            head.load_state_dict(dict(self.tensors))
+        except RuntimeError as error:
+            reason = " ".join(str(error).split())
+            raise WeightsError(f"the weights do not fit head '{self.head}': {reason}") from error
+
+
+def keep(head: ReadsMaps, name: str, *, spec: FeatureSpec, fit: Mapping[str, Any]) -> HeadWeights:
     """The head called `name` as it is to be kept."""
     tensors = head.state_dict() if isinstance(head, TrainableHead) else {}
     return HeadWeights(name, head.config(), spec, tensors, fit)

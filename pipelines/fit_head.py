@@ -2,18 +2,24 @@
 
 import hashlib
 import logging
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from matchkit.cache.pairs import CachedPairs, MapCache
 from matchkit.cache.store import FeatureStore
 from matchkit.core.device import choose_device
-from matchkit.core.geometry import image_to_grid, image_to_grid_corner
-from matchkit.core.interfaces import Head, TrainableHead
+from matchkit.core.errors import WeightsError
+from matchkit.core.flips import Flips, FlipWeights
+from matchkit.core.geometry import KEYPOINT_RULES, KeypointRuleName
+from matchkit.core.interfaces import Head, ImageHead, PairHead, PromptedHead, ReadsMaps, TrainableHead
+from matchkit.core.keypoints import KeypointScheme
 from matchkit.core.params import build, divide
 from matchkit.core.records import Pair, PairDataset
+from matchkit.core.spec import FeatureSpec
 from matchkit.evaluate.matchers import Nearest, NearestParams
 from matchkit.evaluate.pck import score
 from matchkit.evaluate.predictions import Predictions
@@ -22,11 +28,11 @@ from matchkit.extract.datasets import open_dataset
 from matchkit.heads import HEADS
 from matchkit.heads.fit import Fit, FitFiles, FitParams, choose_layer
 from matchkit.heads.identity import RawLayer
-from matchkit.heads.weights import keep
+from matchkit.heads.weights import HeadWeights, keep
 from matchkit.pipelines.match import predict
+from matchkit.pipelines.prompted import promptable
 from matchkit.pipelines.settings import features_path, told_for, weights_path
 
-TO_GRID = {"centre": image_to_grid, "corner": image_to_grid_corner}
 log = logging.getLogger(__name__)
 
 
@@ -39,6 +45,8 @@ class FitHeadParams:
         features: the feature store of the dataset, by the name of its entry in `extract`.
         train: the split that is trained on.
         validation: the split that chooses.
+        start: a fitted head's file whose weights this fit begins with, say after training on another dataset; "" draws
+            them.
         alpha: the threshold of the validation's PCK.
         memory_gb: bound of the maps that are held in memory.
     """
@@ -47,6 +55,7 @@ class FitHeadParams:
     features: str = "sd-inversion"
     train: str = "trn"
     validation: str = "val"
+    start: str = ""
     alpha: float = 0.1
     memory_gb: float = 4.0
 
@@ -71,10 +80,11 @@ class Validation:
         self._limit = round(params.memory_gb * 1e9)
         self._caches: dict[tuple[Any, ...], MapCache] = {}
         boxed = all(pair.target_box is not None for pair in self.pairs)
-        self._protocol = EvalProtocol(alphas=(params.alpha,), references=("box",) if boxed else ("image",))
+        self._protocol = EvalProtocol(alphas=(params.alpha,), references=("box",) if boxed else ("image",), resamples=0)
 
-    def __call__(self, head: Head) -> float:
+    def __call__(self, head: ReadsMaps) -> float:
         """The head's PCK in percent."""
+        assert isinstance(head, ImageHead | PairHead)
         key = (head.layers, head.timesteps)
         if key not in self._caches:
             # one at a time: a search over layers would otherwise hold every layer
@@ -101,12 +111,14 @@ def fit_head(
     """
     asked = told_for("fit_head", dataset, entry, settings)
     name = str(asked.values.get("head") or entry)
-    kinds = (FitHeadParams, HEADS.load(name).Params, FitParams)
-    own, of_head, of_fit = divide(asked.values, kinds, where=asked.where)
+    kinds = (FitHeadParams, HEADS.load(name).Params, FitParams, FlipWeights)
+    own, of_head, of_fit, of_flips = divide(asked.values, kinds, where=asked.where)
     params, fit_params = build(FitHeadParams, own, where=asked.where), build(FitParams, of_fit, where=asked.where)
+    flips = build(FlipWeights, of_flips, where=asked.where)
     data = open_dataset(dataset, root)
     features = FeatureStore.open(store or features_path(dataset, params.features))
-    head: Head = HEADS.build(name, of_head, where=asked.where, spec=features.spec)
+    chosen = choose_device(device)
+    head = _head(name, of_head, data, params, features.spec, where=asked.where, device=chosen)
     validation = Validation(features, data, params)
     files = FitFiles(out or weights_path(dataset, entry))
     about: dict[str, Any] = {
@@ -115,28 +127,85 @@ def fit_head(
         "train": params.train,
         "validation_split": params.validation,
     }
-    if isinstance(head, TrainableHead):
-        pairs = data.pairs(params.train)
-        about |= {"data": _digest(features, [*pairs, *validation.pairs]), "alpha": params.alpha}
-        head.to(choose_device(device))
-        maps = MapCache(
-            features,
-            layers=head.layers,
-            timesteps=head.timesteps,
-            limit=round(params.memory_gb * 1e9),
-            device=choose_device(device),
-        )
-        cached = CachedPairs(maps, pairs, data.images, grid=head.grid, to_grid=TO_GRID[fit_params.points])
-        if not cached.holds_all:  # the order of the pairs then depends on how many images are at hand together
-            about["at_once"] = maps.images
-        fit = Fit(head, name, spec=features.spec, params=fit_params, files=files, about=about)
-        return Fitted(files.best, _train(fit, cached, fit_params, validation))
+    if isinstance(head, TrainableHead) and list(head.parameter_groups()):
+        if params.start:
+            about["start"] = _begin(head, name, Path(params.start))
+        head.to(chosen)
+        pairs = _cached(features, data, head, params, points=fit_params.points, flips=flips, device=chosen)
+        about |= {"data": _digest(features, [*data.pairs(params.train), *validation.pairs]), "alpha": params.alpha}
+        about |= pairs.shapes_order
+        if flips.any:
+            about |= asdict(flips) | {"symmetry": _symmetry(data, params.train)}
+        fit = Fit(head, name, spec=features.spec, params=fit_params, files=files, about=about, device=chosen)
+        return Fitted(files.best, _train(fit, pairs, fit_params, validation))
     if isinstance(head, RawLayer):
         head, best = choose_layer(head, validation)
     else:
         best = validation(head)
     keep(head, name, spec=features.spec, fit={**about, "validation": round(best, 4)}).save(files.best)
     return Fitted(files.best, best)
+
+
+def _head(
+    name: str,
+    values: Mapping[str, Any],
+    data: PairDataset,
+    params: FitHeadParams,
+    spec: FeatureSpec,
+    *,
+    where: str,
+    device: torch.device,
+) -> Head:
+    """The head before it is fitted, with its backbone where it asks for one."""
+    told = dict(values)
+    if told.get("kind") == "class" and "categories" not in told:
+        told["categories"] = sorted({pair.category for pair in data.pairs(params.train)})
+    head: Head = HEADS.build(name, told, where=where, spec=spec)
+    if isinstance(head, PromptedHead):
+        head.take(promptable(head.network, device=device, where=f"{where} network"))
+    return head
+
+
+def _begin(head: TrainableHead, name: str, path: Path) -> str:
+    """Gives a head the weights of another fit, and returns which one that was.
+
+    Raises:
+        WeightsError: no such file, or the weights of another head or other widths.
+    """
+    kept = HeadWeights.load(path)
+    if kept.head != name:
+        raise WeightsError(f"{path} holds the head '{kept.head}', not '{name}'")
+    kept.give(head)
+    return str(kept.fit.get("identity", path))
+
+
+def _cached(
+    features: FeatureStore,
+    data: PairDataset,
+    head: TrainableHead,
+    params: FitHeadParams,
+    *,
+    points: KeypointRuleName,
+    flips: FlipWeights,
+    device: torch.device,
+) -> CachedPairs:
+    """The training pairs from the store."""
+    pairs = data.pairs(params.train)
+    limit = round(params.memory_gb * 1e9)
+    maps = MapCache(features, layers=head.layers, timesteps=head.timesteps, limit=limit, device=device)
+    variants = Flips(flips, data.images, _schemes(data, pairs)) if flips.any else None
+    return CachedPairs(maps, pairs, data.images, grid=head.grid, rule=KEYPOINT_RULES[points], flips=variants)
+
+
+def _schemes(data: PairDataset, pairs: Sequence[Pair]) -> dict[str, KeypointScheme]:
+    return {category: data.scheme(category) for category in sorted({pair.category for pair in pairs})}
+
+
+def _symmetry(data: PairDataset, split: str) -> str:
+    """Names what mirrored variants are made from beside the pairs: what the images show, and what mirrors what."""
+    pairs = data.pairs(split)
+    shown = [dict(data.images[image_id].keypoints) for pair in pairs for image_id in (pair.source, pair.target)]
+    return hashlib.sha256(f"{_schemes(data, pairs)} {shown}".encode()).hexdigest()[:12]
 
 
 def _digest(store: FeatureStore, pairs: Sequence[Pair]) -> str:
@@ -155,4 +224,7 @@ def _train(fit: Fit, pairs: CachedPairs, params: FitParams, validation: Validati
     if done is not None:
         log.info("this fit is complete already")
         return done
-    return fit.run(lambda start: pairs.batches(size=params.pairs, seed=params.order_seed, start=start), validation)
+    share = fit.processes.share
+    return fit.run(
+        lambda start: pairs.batches(size=params.pairs, seed=params.order_seed, start=start, share=share), validation
+    )

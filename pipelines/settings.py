@@ -6,10 +6,16 @@ from pathlib import Path
 from typing import Any
 
 from matchkit.core.params import check_names, parse_overrides, read_params, section
+from matchkit.core.presets import PresetsByStage
+from matchkit.evaluate import presets as of_match
+from matchkit.extract import presets as of_extract
 from matchkit.extract.datasets import DATASETS
-from matchkit.extract.presets import PRESETS
+from matchkit.heads import presets as of_fit_head
 
 PARAMS_FILE = Path("params.yaml")
+PRESETS = PresetsByStage([of_extract.PRESETS, of_fit_head.PRESETS, of_match.PRESETS])
+NO_PRESETS_AFFAIR = ("split", "memory_gb")
+"""Parameters of a section that stand over a preset of the command line, too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,33 +27,44 @@ class Told:
 
 
 def told(stage: str, settings: Sequence[str], *, file: Path = PARAMS_FILE) -> Told:
-    """The parameters under `<stage>` of the file with `key=value` settings over them."""
-    values = section(read_params(file), stage, where=str(file))
-    return Told(values | parse_overrides(settings), f"{file} {stage}")
+    """The parameters under `<stage>` of the file with `key=value` settings over them, and a preset beneath.
+
+    A preset that the settings name takes the section's place but for `NO_PRESETS_AFFAIR`: the section is everybody's,
+    and its parameters may be those of another matcher.
+
+    Raises:
+        UnknownNameError: no such preset, or one of another stage.
+    """
+    values, given = section(read_params(file), stage, where=str(file)), parse_overrides(settings)
+    if PRESETS.of(stage).table():
+        if given.get("preset"):
+            values = {key: value for key, value in values.items() if key in NO_PRESETS_AFFAIR}
+        return Told(_over_preset(stage, values | given), f"{file} {stage}")
+    return Told(values | given, f"{file} {stage}")
 
 
 def told_for(stage: str, dataset: str, entry: str, settings: Sequence[str], *, file: Path = PARAMS_FILE) -> Told:
     """The parameters under `<stage>.<dataset>.<entry>` of the file with `key=value` settings over them.
 
-    Those of the stage extract stand over a preset: the one that `preset` names, or the one that is called like the
-    entry where this names no backbone.
+    They stand over a preset: the one that `preset` names, or the one that is called like the entry where this names no
+    backbone or head.
 
     Raises:
         ConfigError: the stage's section names a dataset that no table knows.
-        UnknownNameError: no such preset.
+        UnknownNameError: no such preset, or one of another stage.
     """
     data = read_params(file)
     check_names(section(data, stage, where=str(file)), list(DATASETS.table()), where=f"{file} {stage}")
     values = section(data, stage, dataset, entry, where=str(file)) | parse_overrides(settings)
-    if stage == "extract":
-        values = _over_preset(entry, values)
-    return Told(values, f"{file} {stage}.{dataset}.{entry}")
+    return Told(_over_preset(stage, values, entry), f"{file} {stage}.{dataset}.{entry}")
 
 
-def _over_preset(entry: str, values: dict[str, Any]) -> dict[str, Any]:
-    own = entry if entry in PRESETS.table() and "backbone" not in values else ""
-    name = values.pop("preset", None) or own
-    return PRESETS.params(str(name)) | values if name else values
+def _over_preset(stage: str, values: Mapping[str, Any], entry: str = "") -> dict[str, Any]:
+    presets = PRESETS.of(stage)
+    own = entry if entry in presets.table() and presets.key not in values else ""
+    name = values.get("preset") or own
+    rest = {key: value for key, value in values.items() if key != "preset"}
+    return PRESETS.params(stage, str(name)) | rest if name else rest
 
 
 def features_path(dataset: str, features: str) -> Path:

@@ -6,7 +6,7 @@ import threading
 import time
 import urllib.request
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,8 @@ import torch
 from PIL import Image
 
 from matchkit.core.records import ImageRecord
-from matchkit.core.spec import FeatureSpec
+from matchkit.core.seeding import generator
+from matchkit.core.spec import FeatureSpec, LayerSpec
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 TREE_SIZES = {"cat/2007_000001": (40, 30), "cat/2007_000002": (32, 48), "dog/2008_000003": (36, 36)}
@@ -129,6 +130,69 @@ def random_maps() -> Callable[[FeatureSpec, int], Mapping[str, torch.Tensor]]:
         return {name: torch.randn(shape, generator=generator).to(dtype) for name, shape in shapes.items()}
 
     return maps
+
+
+class Promptable:
+    """A `PromptableBackbone` of 48 x 32 pixels in a few matrices: maps depend on latents, ids, states and timestep.
+
+    Attributes:
+        seen: (ids, states, timestep, ensemble) of the calls of `maps`.
+    """
+
+    spec = FeatureSpec(
+        backbone="promptable",
+        weights="none",
+        layers=(LayerSpec("coarse", 5, (2, 3)), LayerSpec("fine", 6, (4, 6))),
+        timesteps=(-1,),
+        input_size=(48, 32),
+        fit="stretch",
+        dtype="fp32",
+    )
+    token_width = 8
+    most_tokens = 5
+    states_shape = (7, 8)
+
+    def __init__(self) -> None:
+        self._weights = {name: self._drawn((8, 8), name) for name in ("encoder", "words")}
+        self._weights |= {"query": self._drawn((4, 8), "query"), "skip": self._drawn((4, 6), "skip")}
+        self._weights |= {"value": self._drawn((8, 6), "value")}
+        self.seen: list[tuple[tuple[str, ...], torch.Size, int, int]] = []
+
+    @staticmethod
+    def _drawn(shape: tuple[int, ...], *names: str | int) -> torch.Tensor:
+        return torch.randn(shape, generator=generator(0, *names))
+
+    def drawn_tokens(self, count: int, draw: torch.Generator) -> torch.Tensor:
+        return 0.1 * torch.randn(count, self.token_width, generator=draw)
+
+    def states_of_tokens(self, tokens: torch.Tensor) -> torch.Tensor:
+        ends = self._weights["words"][: 7 - tokens.shape[1]].expand(len(tokens), -1, -1)
+        framed = torch.cat([ends[:, :1], tokens, ends[:, 1:]], 1)
+        states: torch.Tensor = (framed + framed.mean(1, keepdim=True)) @ self._weights["encoder"]
+        return states.tanh()
+
+    def states_of_text(self, prompt: str) -> torch.Tensor:
+        return self._drawn((1, 7, 8), "text", prompt).tanh()
+
+    def maps(
+        self, latents: torch.Tensor, ids: Sequence[str], states: torch.Tensor, *, timestep: int, ensemble: int = 1
+    ) -> dict[str, torch.Tensor]:
+        self.seen.append((tuple(ids), states.shape, timestep, ensemble))
+        total = torch.zeros(len(ids), 4, 6, 6)
+        for copy in range(ensemble):
+            noise = torch.stack([self._drawn(latents.shape[1:], name, timestep, copy) for name in ids])
+            noised = (latents + timestep / 1000 * noise).movedim(1, -1)
+            shares = (noised.flatten(1, 2) @ self._weights["query"] @ states.mT).softmax(2)
+            attended = shares @ states @ self._weights["value"]
+            total = total + (0.3 * noised @ self._weights["skip"] + 2 * attended.unflatten(1, (4, 6))) / ensemble
+        fine = total.movedim(-1, 1)
+        return {"coarse": torch.nn.functional.avg_pool2d(fine[:, :5], 2), "fine": fine}
+
+
+@pytest.fixture
+def promptable() -> Promptable:
+    """A tiny backbone that heads can prompt."""
+    return Promptable()
 
 
 @pytest.fixture(scope="session")

@@ -14,6 +14,7 @@ from matchkit.cli.convert import convert
 from matchkit.cli.datasets import datasets
 from matchkit.cli.extract import extract, plan
 from matchkit.cli.generate import generate
+from matchkit.cli.heads import import_head
 from matchkit.cli.interchange import cache_export, cache_import
 from matchkit.cli.verb import Line, dataset_option, device_option, root_option, set_option, store_option, verb
 
@@ -22,7 +23,7 @@ TABLES = {
     "datasets": ("matchkit.extract.datasets", "DATASETS"),
     "heads": ("matchkit.heads", "HEADS"),
     "matchers": ("matchkit.evaluate", "MATCHERS"),
-    "presets": ("matchkit.extract.presets", "PRESETS"),
+    "presets": ("matchkit.pipelines.settings", "PRESETS"),
 }
 
 
@@ -54,6 +55,7 @@ def fit_head(head: str, dataset: str, **options: Any) -> tuple[Any, Line]:
 @root_option
 @store_option
 @click.option("--weights", type=click.Path(path_type=Path), help="[default: weights/<dataset>/<head>.safetensors]")
+@click.option("--as", "called", metavar="NAME", help="What the predictions are called. [default: the head's name]")
 @set_option
 @device_option
 @verb
@@ -106,7 +108,7 @@ def list_names(kind: str) -> tuple[Any, Line]:
     return table, lambda names: "\n".join(f"{name:{width}}  {place}" for name, place in names.items())
 
 
-for command in (datasets, extract, plan, generate):
+for command in (datasets, extract, plan, generate, import_head):
     main.add_command(command)
 for command in (convert, cache_export, cache_import):
     cache.add_command(command)

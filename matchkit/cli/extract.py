@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import click
@@ -17,9 +18,16 @@ def _of_extraction(command: Callable[..., Any]) -> Callable[..., Any]:
     for option in (
         device_option,
         set_option,
+        click.option("--rotate", is_flag=True, help="Also copies turned by a quarter each way: @rot90 and @rot270."),
         click.option("--flip", is_flag=True, help="Also the images' mirrored copies, with ids that end in @flip."),
         click.option("--limit", type=click.IntRange(min=1), help="Only the first N images, for a trial."),
-        click.option("--out", help="A path or a URL. [default: features/<dataset>/<backbone>.zarr]"),
+        click.option("--out", help="A path or a URL. [default: features/<dataset>/<backbone or prompt>.zarr]"),
+        click.option(
+            "--prompt",
+            type=click.Path(path_type=Path),
+            metavar="FILE",
+            help="A learned prompt: what fit-head made of the head `prompt`, for the backbone sd-noise.",
+        ),
         click.option("--weights", help="Folder or hub id of the backbone's weights. [default: the embedded ones]"),
         root_option,
         click.option(
@@ -29,6 +37,12 @@ def _of_extraction(command: Callable[..., Any]) -> Callable[..., Any]:
     ):
         command = option(command)
     return command
+
+
+def _in_poses(options: dict[str, Any]) -> dict[str, Any]:
+    """The options with the poses that the flags stand for."""
+    flip, rotate = options.pop("flip"), options.pop("rotate")
+    return options | {"poses": ("hflip",) * flip + ("rot90", "rot270") * rotate}
 
 
 @click.command()
@@ -42,7 +56,7 @@ def extract(dataset: str, backbone: str, **options: Any) -> tuple[Any, Line]:
     from matchkit.pipelines.extract import extract as run
 
     try:
-        result = run(dataset, backbone, **options)
+        result = run(dataset, backbone, **_in_poses(options))
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)
     return result, lambda x: f"{x.store}: {x.done:,} images extracted, {x.present:,} were there, spec {x.digest}"
@@ -56,7 +70,7 @@ def plan(dataset: str, backbone: str, **options: Any) -> tuple[Any, Line]:
     """Say what an extraction will compute and write, before it runs."""
     from matchkit.pipelines.plan import plan as run
 
-    return run(dataset, backbone, **options), _plan
+    return run(dataset, backbone, **_in_poses(options)), _plan
 
 
 def _plan(x: Any) -> str:

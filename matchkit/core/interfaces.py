@@ -45,6 +45,87 @@ class Backbone(Protocol):
         ...
 
 
+@runtime_checkable
+class PromptableBackbone(Protocol):
+    """A frozen network whose maps depend on a prompt that can be learnt: all is differentiable in the prompt alone."""
+
+    @property
+    def spec(self) -> FeatureSpec:
+        """The layers that it gives, their grids, and the input that the latents are of."""
+        ...
+
+    @property
+    def token_width(self) -> int:
+        """Width of the text encoder's input embeddings."""
+        ...
+
+    @property
+    def most_tokens(self) -> int:
+        """How many tokens there is room for between the first and the last one."""
+        ...
+
+    @property
+    def states_shape(self) -> tuple[int, int]:
+        """(l, c): how many states the cross-attentions are given, and how wide these are."""
+        ...
+
+    def drawn_tokens(self, count: int, draw: torch.Generator) -> Float[torch.Tensor, "n d"]:
+        """Input embeddings of random words, with those of their positions, from the second position on."""
+        ...
+
+    def states_of_tokens(self, tokens: Float[torch.Tensor, "b n d"]) -> Float[torch.Tensor, "b l c"]:
+        """The states of input embeddings that stand between the first and the last token."""
+        ...
+
+    def states_of_text(self, prompt: str) -> Float[torch.Tensor, "1 l c"]:
+        """The states of a prompt in words."""
+        ...
+
+    def maps(
+        self,
+        latents: Float[torch.Tensor, "b zc zh zw"],
+        ids: Sequence[str],
+        states: Float[torch.Tensor, "_ l c"],
+        *,
+        timestep: int,
+        ensemble: int = 1,
+    ) -> dict[str, Float[torch.Tensor, "b _ _ _"]]:
+        """The maps of clean, scaled latents, in fp32.
+
+        Args:
+            latents: of the images.
+            ids: of the images, which seed the noise.
+            states: of the prompt, one for every image or one for all.
+            timestep: to which the latents are noised.
+            ensemble: draws of the noise, whose maps are averaged.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class BatchPair:
+    """Two images of a batch and the keypoints that both show.
+
+    Attributes:
+        source, target: the rows of the images in the batch's maps.
+        source_points, target_points: the n keypoints as (x, y) in the grid frame.
+        source_cells, target_cells: the flat row-major cells of these on the batch's grid.
+        target_side: the longer side of the target's box in cells, of the image where it has no box.
+        weight: how much this counts beside the pair's other variants.
+        variants: the same pair with one or both of its images mirrored.
+    """
+
+    source: int
+    target: int
+    source_points: Float[torch.Tensor, "n 2"]
+    target_points: Float[torch.Tensor, "n 2"]
+    source_cells: Int[torch.Tensor, " n"]
+    target_cells: Int[torch.Tensor, " n"]
+    target_side: float
+    weight: float = 1.0
+    variants: tuple["BatchPair", ...] = ()
+
+
 @dataclass(frozen=True, slots=True)
 class PairBatch:
     """Some pairs with their maps, as a head trains on them.
@@ -53,22 +134,15 @@ class PairBatch:
 
     Attributes:
         maps: {layer: (b,t,c,gh,gw)} of the b distinct images.
-        source, target: the rows in `maps` of each pair's images.
-        source_points, target_points: for each pair its n keypoints as (x, y) in the grid frame.
-        source_cells, target_cells: the flat row-major cells of these on `grid`.
-        target_sides: for each pair the longer side of the target's box in cells, of the image where it has no box.
+        pairs: of these images.
+        ids: of the images, in the order of the rows.
         grid: (height, width) of the head's descriptor map, in cells.
         number: of the batch in its fit; whatever a head draws at random for it depends on this.
     """
 
     maps: Maps
-    source: tuple[int, ...]
-    target: tuple[int, ...]
-    source_points: tuple[Float[torch.Tensor, "_ 2"], ...]
-    target_points: tuple[Float[torch.Tensor, "_ 2"], ...]
-    source_cells: tuple[Int[torch.Tensor, " _"], ...]
-    target_cells: tuple[Int[torch.Tensor, " _"], ...]
-    target_sides: tuple[float, ...]
+    pairs: tuple[BatchPair, ...]
+    ids: tuple[str, ...]
     grid: tuple[int, int]
     number: int = 0
 
@@ -101,10 +175,14 @@ class ReadsMaps(Protocol):
 class ImageHead(ReadsMaps, Protocol):
     """A head that describes an image whatever it is matched with."""
 
-    def describe(self, maps: Maps) -> Float[torch.Tensor, "b d gh gw"]:
+    def describe(self, maps: Maps, ids: Sequence[str]) -> Float[torch.Tensor, "b d gh gw"]:
         """Descriptors of a batch of maps (b,t,c,gh,gw).
 
         They are not normalised: a matcher samples first and normalises then, as the published code does.
+
+        Args:
+            maps: of the images.
+            ids: of the images, for a head that goes by their category or draws at random for each.
         """
         ...
 
@@ -113,7 +191,7 @@ class ImageHead(ReadsMaps, Protocol):
 class PairHead(ReadsMaps, Protocol):
     """A head whose descriptors mean something only beside those of the other image of the pair."""
 
-    def describe_pair(self, maps: Maps) -> Float[torch.Tensor, "2 d gh gw"]:
+    def describe_pair(self, maps: Maps, ids: Sequence[str]) -> Float[torch.Tensor, "2 d gh gw"]:
         """Descriptors of the source and the target of a pair, from their maps (2,t,c,gh,gw); not normalised."""
         ...
 
@@ -123,7 +201,25 @@ Head = ImageHead | PairHead
 
 
 @runtime_checkable
-class TrainableHead(ImageHead, Protocol):
+class PromptedHead(Protocol):
+    """A head that is given a backbone before it can do anything else."""
+
+    @property
+    def network(self) -> Mapping[str, Any]:
+        """The parameters of the backbone that it asks for."""
+        ...
+
+    def take(self, backbone: PromptableBackbone) -> None:
+        """Takes the backbone that it is to prompt.
+
+        Raises:
+            WeightsError: its prompt does not fit the backbone's text encoder.
+        """
+        ...
+
+
+@runtime_checkable
+class TrainableHead(ReadsMaps, Protocol):
     """A head whose parameters are fitted by gradient steps on batches of pairs."""
 
     def loss(self, batch: PairBatch) -> dict[str, Float[torch.Tensor, ""]]:

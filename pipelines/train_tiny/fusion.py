@@ -81,7 +81,7 @@ class Fusion:
 
     def _describe(self, image_id: str, *, weight: float) -> Float[torch.Tensor, "d gh gw"]:
         if image_id not in self._held:
-            maps = (head.describe(cache.batch([image_id])) for head, cache in self._read)
+            maps = (head.describe(cache.batch([image_id]), [image_id]) for head, cache in self._read)
             self._held[image_id] = tuple(
                 unit(resize(described, self._grid)[0].movedim(0, -1)).movedim(-1, 0) for described in maps
             )

@@ -51,8 +51,15 @@ LONGEST = 120.0
 _DIFFUSION = ("backbone=sd-inversion", "batch=20")
 _INVERSION = (*_DIFFUSION, "steps=20", "keys=[19,18,17,16,14]")  # the clean latent, and timesteps 0, 50, 100, 200
 _TIMED = (*_DIFFUSION, "steps=11", "keys=[10,9,8,7,6,5,4,3,2,1,0]")
+_BOTH = (
+    "backbone=geoaware",
+    "batch=20",
+    "canvas=128",
+    "crop=128",
+    "dino_canvas=128",
+)  # one crop: a toy picture is as large
 _VIT = ("backbone=dinov2", "batch=20", "layers=[0,1,2,3,4,5]")
-FEATURES: Mapping[str, Sequence[str]] = MappingProxyType(
+SINGLE: Mapping[str, Sequence[str]] = MappingProxyType(
     {
         "gate-diffusion": _INVERSION,
         "gate-diffusion-random": (*_INVERSION, "init=random"),
@@ -62,7 +69,11 @@ FEATURES: Mapping[str, Sequence[str]] = MappingProxyType(
         "gate-hog": ("backbone=hog", "batch=20"),
     }
 )
-"""The stores by name, with the settings of their extraction."""
+"""The stores whose single maps are gated, by name, with the settings of their extraction."""
+FEATURES: Mapping[str, Sequence[str]] = MappingProxyType(
+    {**SINGLE, "gate-both": _BOTH, "gate-both-random": (*_BOTH, "init=random")}
+)
+"""All stores."""
 _log = logging.getLogger(__name__)
 CPU = torch.device("cpu")
 
@@ -84,6 +95,15 @@ TRAINED = (
         features="gate-diffusion",
         control="gate-diffusion-random",
         settings=("projection=128", "timesteps=[0,100,200]", "steps=160", "pairs=6", "validate_every=40"),
+    ),
+    Trained(
+        head="post-processor",
+        features="gate-both",
+        control="gate-both-random",
+        settings=(
+            *("projection=128", "steps=400", "pairs=6", "validate_every=100"),
+            *("lr=3e-3", "schedule=one-cycle"),
+        ),
     ),
 )
 
@@ -160,7 +180,7 @@ def _head_name(head: str, features: str) -> str:
 
 def measure(gate: Gate, heads: Sequence[Trained]) -> tuple[list[Row], list[Verdict]]:
     """All rows, and the verdicts that need nothing else."""
-    raw = {_short(features): gate.raw(features) for features in FEATURES}
+    raw = {_short(features): gate.raw(features) for features in SINGLE}
     fused = gate.fused("gate-diffusion", "gate-vit")
     position = gate.position()
     rows = [position, *raw.values(), fused]

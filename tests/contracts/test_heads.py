@@ -2,40 +2,78 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
 import torch
 
 from matchkit.core.errors import ConfigError
-from matchkit.core.interfaces import Head, ImageHead, Maps, PairBatch, PairHead, TrainableHead
+from matchkit.core.interfaces import (
+    BatchPair,
+    Head,
+    ImageHead,
+    Maps,
+    PairBatch,
+    PairHead,
+    PromptableBackbone,
+    PromptedHead,
+    TrainableHead,
+)
 from matchkit.core.spec import FeatureSpec, LayerSpec
 from matchkit.heads import HEADS
 
 LAYERS = (LayerSpec("up0.0", 6, (2, 3)), LayerSpec("up1.0", 4, (4, 6)))
 SPEC = FeatureSpec("sd-inversion", "none", LAYERS, (-1, 460), (48, 32), "stretch", "fp16")
-SMALLEST: dict[str, dict[str, Any]] = {"aggregator": {"projection": 128}, "post-processor": {"projection": 128}}
+LATENTS = (LayerSpec("latent", 4, (4, 6)), LayerSpec("dino", 3, (2, 3)))
+OF_PROMPTS = replace(SPEC, backbone="sd-latents", layers=LATENTS, timesteps=(0,))
+SPECS = {"prompt": OF_PROMPTS, "conditional-prompt": OF_PROMPTS}
+"""The features of heads that read others than SPEC's."""
+SMALLEST: dict[str, dict[str, Any]] = {
+    "aggregator": {"projection": 128},
+    "post-processor": {"projection": 128},
+    "sequential-post-processor": {"hidden": 16, "depth": 2},
+}
 """Parameters by which a head is small; none where its defaults are."""
 
 Draw = Callable[..., Maps]
+Build = Callable[..., Head]
+Trainable = Callable[[str], TrainableHead]
 pytestmark = pytest.mark.parametrize("name", list(HEADS.table()))
 
 
-def build(name: str, params: dict[str, Any] | None = None) -> Head:
-    head: Head = HEADS.build(name, SMALLEST.get(name, {}) if params is None else params, where=name, spec=SPEC)
-    return head
+@pytest.fixture
+def build(promptable: PromptableBackbone) -> Build:
+    """Builds a head small, with the backbone that it prompts."""
+
+    def built(name: str, params: dict[str, Any] | None = None) -> Head:
+        head: Head = HEADS.build(
+            name, SMALLEST.get(name, {}) if params is None else params, where=name, spec=SPECS.get(name, SPEC)
+        )
+        if isinstance(head, PromptedHead):
+            head.take(promptable)
+        return head
+
+    return built
 
 
-def trainable(name: str) -> TrainableHead:
-    head = build(name)
-    if not isinstance(head, TrainableHead):
-        pytest.skip(f"{name} has no parameters")
-    return head
+@pytest.fixture
+def trainable(build: Build) -> Trainable:
+    """Builds a head, or skips the test of one that has no parameters."""
+
+    def built(name: str) -> TrainableHead:
+        head = build(name)
+        if not isinstance(head, TrainableHead):
+            pytest.skip(f"{name} has no parameters")
+        return head
+
+    return built
 
 
 def described(head: Head, maps: Maps) -> torch.Tensor:
     """The descriptors of two images."""
-    return head.describe_pair(maps) if isinstance(head, PairHead) else head.describe(maps)
+    ids = [f"cat/{number}" for number in range(len(next(iter(maps.values()))))]
+    return head.describe_pair(maps, ids) if isinstance(head, PairHead) else head.describe(maps, ids)
 
 
 def pairs(head: Head, maps: Maps) -> PairBatch:
@@ -43,57 +81,58 @@ def pairs(head: Head, maps: Maps) -> PairBatch:
     cells = head.grid[0] * head.grid[1]
     source = (torch.tensor([0, 1, cells - 1]), torch.tensor([2]))
     target = (torch.tensor([3, 0, 1]), torch.tensor([cells - 1]))
-    points = [
-        tuple(torch.stack([cell % head.grid[1], cell // head.grid[1]], 1) + 0.25 for cell in of_image)
-        for of_image in (source, target)
-    ]
-    return PairBatch(maps, (0, 1), (2, 0), *points, source, target, (4.0, 3.0), head.grid)
+    made = []
+    for rows, *of_pair, side in zip(((0, 2), (1, 0)), source, target, (4.0, 3.0), strict=True):
+        points = [torch.stack([cell % head.grid[1], cell // head.grid[1]], 1) + 0.25 for cell in of_pair]
+        made.append(BatchPair(*rows, *points, *of_pair, side))
+    return PairBatch(maps, tuple(made), ("cat/a", "cat/b", "cat/c"), head.grid)
 
 
-def test_descriptors_are_finite_on_the_heads_grid(name: str, batch_maps: Draw) -> None:
+def test_descriptors_are_finite_on_the_heads_grid(name: str, build: Build, batch_maps: Draw) -> None:
     head = build(name)
     assert isinstance(head, Head)
-    assert set(head.layers) <= {layer.name for layer in LAYERS}
-    assert set(head.timesteps) <= set(SPEC.timesteps)
-    descriptors = described(head, batch_maps(SPEC, head, batch=2))
+    spec = SPECS.get(name, SPEC)
+    assert set(head.layers) <= {layer.name for layer in spec.layers}
+    assert set(head.timesteps) <= set(spec.timesteps)
+    descriptors = described(head, batch_maps(spec, head, batch=2))
     assert descriptors.shape[::2] == (2, head.grid[0])
     assert descriptors.shape[3] == head.grid[1]
     assert descriptors.dtype == torch.float32
     assert descriptors.isfinite().all()
 
 
-def test_an_image_is_described_whatever_stands_beside_it(name: str, batch_maps: Draw) -> None:
+def test_an_image_is_described_whatever_stands_beside_it(name: str, build: Build, batch_maps: Draw) -> None:
     head = build(name)
     if not isinstance(head, ImageHead):
         pytest.skip(f"{name} describes pairs")
-    maps = batch_maps(SPEC, head, batch=3)
-    alone = head.describe({layer: values[1:2] for layer, values in maps.items()})
-    torch.testing.assert_close(alone, head.describe(maps)[1:2], rtol=1e-4, atol=1e-5)
+    maps = batch_maps(SPECS.get(name, SPEC), head, batch=3)
+    alone = head.describe({layer: values[1:2] for layer, values in maps.items()}, ["cat/1"])
+    torch.testing.assert_close(alone, described(head, maps)[1:2], rtol=1e-4, atol=1e-5)
 
 
-def test_different_images_have_different_descriptors(name: str, batch_maps: Draw) -> None:
+def test_different_images_have_different_descriptors(name: str, build: Build, batch_maps: Draw) -> None:
     head = build(name)
-    source, target = described(head, batch_maps(SPEC, head, batch=2))
+    source, target = described(head, batch_maps(SPECS.get(name, SPEC), head, batch=2))
     assert (source - target).abs().max() > 1e-3
 
 
-def test_built_again_from_its_configuration_it_is_equal(name: str, batch_maps: Draw) -> None:
+def test_built_again_from_its_configuration_it_is_equal(name: str, build: Build, batch_maps: Draw) -> None:
     head = build(name)
     again = build(name, json.loads(json.dumps(head.config())))
     assert again.config() == head.config()
     assert (again.grid, again.layers, again.timesteps) == (head.grid, head.layers, head.timesteps)
-    maps = batch_maps(SPEC, head, batch=2)
+    maps = batch_maps(SPECS.get(name, SPEC), head, batch=2)
     assert torch.equal(described(again, maps), described(head, maps))
 
 
-def test_an_unknown_parameter_is_refused(name: str) -> None:
+def test_an_unknown_parameter_is_refused(name: str, build: Build) -> None:
     with pytest.raises(ConfigError, match=f"{name}: no parameter 'zzz'"):
         build(name, {"zzz": 1})
 
 
-def test_the_loss_is_finite_and_reaches_every_parameter(name: str, batch_maps: Draw) -> None:
+def test_the_loss_is_finite_and_reaches_every_parameter(name: str, trainable: Trainable, batch_maps: Draw) -> None:
     head = trainable(name)
-    terms = head.loss(pairs(head, batch_maps(SPEC, head, batch=3)))
+    terms = head.loss(pairs(head, batch_maps(SPECS.get(name, SPEC), head, batch=3)))
     assert all(term.shape == () and term.isfinite() for term in terms.values())
     terms["total"].backward()
     parameters = [parameter for group in head.parameter_groups() for parameter in group["params"]]
@@ -104,9 +143,9 @@ def test_the_loss_is_finite_and_reaches_every_parameter(name: str, batch_maps: D
         assert parameter.grad.abs().max() > 0
 
 
-def test_the_loss_falls(name: str, batch_maps: Draw) -> None:
+def test_the_loss_falls(name: str, trainable: Trainable, batch_maps: Draw) -> None:
     head = trainable(name)
-    batch = pairs(head, batch_maps(SPEC, head, batch=3))
+    batch = pairs(head, batch_maps(SPECS.get(name, SPEC), head, batch=3))
     optimiser = torch.optim.AdamW(list(head.parameter_groups()), lr=1e-2)
     losses = []
     for _ in range(8):
@@ -118,15 +157,15 @@ def test_the_loss_falls(name: str, batch_maps: Draw) -> None:
     assert losses[-1] < 0.9 * losses[0]
 
 
-def test_the_state_is_taken_back(name: str, batch_maps: Draw) -> None:
+def test_the_state_is_taken_back(name: str, trainable: Trainable, batch_maps: Draw) -> None:
     head, other = trainable(name), trainable(name)
-    maps = batch_maps(SPEC, head, batch=2)
+    maps = batch_maps(SPECS.get(name, SPEC), head, batch=2)
     with torch.no_grad():
         for group in head.parameter_groups():
             for parameter in group["params"]:
                 parameter.add_(torch.linspace(0, 0.1, parameter.numel()).reshape(parameter.shape))
-        assert not torch.equal(head.describe(maps), other.describe(maps))
+        assert not torch.equal(described(head, maps), described(other, maps))
         other.load_state_dict({key: tensor.clone() for key, tensor in head.state_dict().items()})
-        assert torch.equal(head.describe(maps), other.describe(maps))
+        assert torch.equal(described(head, maps), described(other, maps))
     with pytest.raises(RuntimeError, match="Missing key"):
         other.load_state_dict(dict(list(head.state_dict().items())[1:]))

@@ -24,6 +24,8 @@ TWELVE: Shapes = {
 """`specs/hyperfeatures.md` §3.2."""
 UP1: Shapes = {"up1.out": (1280, 48, 48)}
 """`specs/sd4match.md` §1.4."""
+LATENTS: Shapes = {"latent": (4, 96, 96), "latent.std": (4, 96, 96), "dino": (768, 16, 16)}
+"""`specs/sd4match.md` §1.4, §1.5 and §2.1."""
 FOUR: Shapes = {"sd.s5": (1280, 15, 15), "sd.s4": (1280, 30, 30), "sd.s3": (640, 60, 60), "dino": (768, 60, 60)}
 """`specs/geoaware.md` §1.2, §1.3 and §1.6."""
 
@@ -56,6 +58,7 @@ PUBLISHED = {
     "dift": Published("2-1", (768,), UP1, 1, 8, ONE_COPY),
     "sd4match": Published("2-1", (768,), UP1, 1, 8, ONE_COPY),
     "sd4match-training": Published("2-1", (768,), UP1, 1, 1),
+    "sd4match-latents": Published("2-1", (768, 224), LATENTS, 1, 1),
     "cleandift": Published("2-1", (768,), UP1, 1, 1),
     "geoaware": Published("v1-5", (960, 840), FOUR, 1, 4),
     "sd-dino": Published("v1-5", (960, 840), FOUR, 1, 4),

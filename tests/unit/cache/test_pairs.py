@@ -13,9 +13,10 @@ import torch
 
 from matchkit.cache.pairs import CachedPairs, MapCache
 from matchkit.cache.store import FeatureStore
-from matchkit.core.errors import DatasetError, StoreError
-from matchkit.core.geometry import image_to_grid
+from matchkit.core.errors import ConfigError, DatasetError, StoreError
+from matchkit.core.flips import Flips, FlipWeights
 from matchkit.core.interfaces import PairBatch
+from matchkit.core.keypoints import KeypointScheme
 from matchkit.core.records import ImageRecord, Pair
 from matchkit.core.spec import FeatureSpec, LayerSpec
 
@@ -63,13 +64,13 @@ def maps_of(store: FeatureStore, *, images: int = len(NAMES), spare: int = 0) ->
 
 
 def cached(store: FeatureStore, pairs: Sequence[Pair] = ALL, *, images: int = len(NAMES)) -> CachedPairs:
-    return CachedPairs(maps_of(store, images=images), pairs, IMAGES, grid=(4, 6), to_grid=image_to_grid)
+    return CachedPairs(maps_of(store, images=images), pairs, IMAGES, grid=(4, 6))
 
 
 def names_of(batch: PairBatch) -> list[tuple[str, str]]:
     """The images of each pair, recognised by their maps."""
     names = [NAMES[int(maps.mean()) - 1] for maps in batch.maps["up1.0"]]
-    return [(names[source], names[target]) for source, target in zip(batch.source, batch.target, strict=True)]
+    return [(names[source], names[target]) for source, target in ((pair.source, pair.target) for pair in batch.pairs)]
 
 
 @pytest.fixture
@@ -120,7 +121,7 @@ def test_memory_is_what_was_allowed_and_two_batches(
     monkeypatch.setattr(many, "buffers", counting(many.buffers))
     monkeypatch.setattr(many, "batch_buffers", counting(many.batch_buffers))
     for batch in islice(cached(many, images=images).batches(size=3, seed=0), 10):
-        assert len(batch.source) == 3
+        assert len(batch.pairs) == 3
     batches = [3 * 2 * IMAGE_BYTES] * 2
     assert made == [IMAGE_BYTES, *([held * IMAGE_BYTES] if held else []), *batches]
     made.clear()
@@ -158,15 +159,15 @@ def test_a_batch_holds_each_image_once_and_the_cells_of_its_keypoints(
     batch = cached(many, FEW, images=images).collate([FEW[2], FEW[0], FEW[6]])  # ac, ab, aa
     assert reads == [A, C, B]
     assert batch.maps["up1.0"].shape == (3, 2, 2, 4, 6)
-    assert (batch.source, batch.target) == ((0, 0, 0), (1, 2, 0))
+    assert [(pair.source, pair.target) for pair in batch.pairs] == [(0, 1), (0, 2), (0, 0)]
     assert names_of(batch) == [(A, C), (A, B), (A, A)]
     # (8, 8) lies in cell 0, (90, 60) in column 5 of row 3 on a grid of 6 columns
-    assert [cells.tolist() for cells in batch.source_cells] == [[0, 23]] * 3
-    assert [cells.tolist() for cells in batch.target_cells] == [[23, 0]] * 3
+    assert [pair.source_cells.tolist() for pair in batch.pairs] == [[0, 23]] * 3
+    assert [pair.target_cells.tolist() for pair in batch.pairs] == [[23, 0]] * 3
     places = [[(8 + 0.5) / 16 - 0.5, (8 + 0.5) / 16 - 0.5], [(90 + 0.5) / 16 - 0.5, (60 + 0.5) / 16 - 0.5]]
-    assert [points.tolist() for points in batch.source_points] == [places] * 3
-    assert [points.tolist() for points in batch.target_points] == [places[::-1]] * 3
-    assert batch.target_sides == (6.0, 6.0, 6.0)  # of the whole target, where a pair has no box
+    assert [pair.source_points.tolist() for pair in batch.pairs] == [places] * 3
+    assert [pair.target_points.tolist() for pair in batch.pairs] == [places[::-1]] * 3
+    assert [pair.target_side for pair in batch.pairs] == [6.0, 6.0, 6.0]  # of the whole target, where a pair has no box
     assert batch.grid == (4, 6)
 
 
@@ -195,8 +196,8 @@ def test_a_batch_stays_right_while_the_next_one_is_read(
     for number, batch in enumerate(islice(pairs.batches(size=20, seed=0), 7)):
         for _ in range(2 if number == 0 else 1):
             assert ready.acquire(timeout=20)
-        for (source, target), *rows in zip(names_of(batch), batch.source, batch.target, strict=True):
-            for row, name in zip(rows, (source, target), strict=True):
+        for names, pair in zip(names_of(batch), batch.pairs, strict=True):
+            for row, name in zip((pair.source, pair.target), names, strict=True):
                 assert all(torch.equal(batch.maps[layer][row], maps) for layer, maps in fresh[name].items())
         seen.add(batch.maps["up0.0"].data_ptr())
     assert len(seen) == 2
@@ -246,7 +247,7 @@ def test_a_batch_has_its_number_wherever_a_run_takes_up(many: FeatureStore) -> N
 
 def test_the_longer_side_of_the_targets_box_in_cells(many: FeatureStore) -> None:
     boxed = replace(FEW[0], target_box=(10.0, 20.0, 26.0, 60.0))  # 16 x 40 of pixels that are a sixteenth of a cell
-    assert cached(many).collate([boxed]).target_sides == (2.5,)
+    assert cached(many).collate([boxed]).pairs[0].target_side == 2.5
 
 
 def test_a_split_smaller_than_a_batch_is_one_batch(many: FeatureStore) -> None:
@@ -314,3 +315,66 @@ def test_a_caller_that_fails_leaves_no_thread(many: FeatureStore) -> None:
     with pytest.raises(Stopped):
         use()
     assert running() == before
+
+
+@pytest.fixture(scope="module")
+def mirrored(tmp_path_factory: pytest.TempPathFactory) -> FeatureStore:
+    """Three images with their mirrored copies; all values of the n-th in alphabetical order are n."""
+    ids = sorted(name for base in (A, B, C) for name in (base, f"{base}@flip"))
+    spec = FeatureSpec("pixels", "none", LAYERS, (460, -1), (48, 32), "stretch", "fp16")
+    with FeatureStore.create(tmp_path_factory.mktemp("mirrored") / "m.zarr", spec, ids) as store:
+        for number, name in enumerate(ids):
+            store.write(
+                name, {layer.name: torch.full((2, layer.channels, *layer.grid), float(number)) for layer in LAYERS}
+            )
+    return store
+
+
+def flipped(store: FeatureStore, pairs: Sequence[Pair]) -> CachedPairs:
+    flips = Flips(FlipWeights(single_flip=1.0, self_flip=0.25), IMAGES, {"cat": KeypointScheme(flips=(("0", "1"),))})
+    maps = MapCache(store, layers=["up1.0"], timesteps=[460], limit=1 << 20)
+    return CachedPairs(maps, pairs, IMAGES, grid=(4, 6), flips=flips)
+
+
+def test_variants_point_at_the_mirrored_copies_and_share_the_images(mirrored: FeatureStore) -> None:
+    batch = flipped(mirrored, FEW).collate([FEW[0], FEW[1]])  # ab, ba
+    assert batch.maps["up1.0"].shape[0] == 4
+    images = [round(maps.float().mean().item()) for maps in batch.maps["up1.0"]]
+    assert images == [0, 2, 1, 3]  # a, b, a@flip, b@flip
+    first, second = batch.pairs
+    assert [(variant.source, variant.target, variant.weight) for variant in first.variants] == [
+        (2, 1, 1.0),
+        (2, 0, 0.25),
+    ]
+    assert [(variant.source, variant.target, variant.weight) for variant in second.variants] == [
+        (3, 0, 1.0),
+        (3, 1, 0.25),
+    ]
+    # keypoint 1 at x = 90 of 96 is, mirrored, keypoint 0 at x = 5: column 0 of row 3
+    assert sorted(batch.pairs[0].variants[0].source_cells.tolist()) == [5, 18]
+
+
+def test_an_epoch_of_variants_is_read_through_rooms_that_hold_them(mirrored: FeatureStore) -> None:
+    for batch in islice(flipped(mirrored, FEW).batches(size=7, seed=0), 3):
+        assert batch.maps["up1.0"].shape[0] == 6
+        assert all(len(pair.variants) == 2 for pair in batch.pairs)
+
+
+def test_missing_copies_are_asked_for_before_the_fit_begins(many: FeatureStore) -> None:
+    with pytest.raises(StoreError, match="Run: matchkit extract --flip"):
+        flipped(many, FEW)
+
+
+def test_processes_share_every_batch_out(many: FeatureStore) -> None:
+    pairs = cached(many)
+    whole = [batch.number for batch in islice(pairs.batches(size=4, seed=0), 3)]
+    shares = [
+        [(batch.number, names_of(batch)) for batch in islice(pairs.batches(size=4, seed=0, share=(own, 2)), 3)]
+        for own in range(2)
+    ]
+    together = batches(many, seed=0, count=3, size=4)
+    for number, (first, second) in enumerate(zip(*shares, strict=True)):
+        assert (first[0], second[0], whole[number]) == (2 * number, 2 * number + 1, number)
+        assert [first[1][0], second[1][0], first[1][1], second[1][1]] == together[number]
+    with pytest.raises(ConfigError, match="5 pairs a step cannot be shared out evenly to 2 processes"):
+        next(pairs.batches(size=5, seed=0, share=(0, 2)))

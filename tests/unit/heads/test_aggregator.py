@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from matchkit.core.errors import ConfigError
-from matchkit.core.interfaces import PairBatch
+from matchkit.core.interfaces import BatchPair, PairBatch
 from matchkit.core.similarity import resize
 from matchkit.core.spec import FeatureSpec, LayerSpec
 from matchkit.heads.aggregator import AggregationNetwork, Aggregator, AggregatorParams
@@ -94,8 +94,8 @@ def test_loss_falls_when_it_is_minimised() -> None:
     torch.manual_seed(0)
     cells = torch.tensor([0, 5, 10, 15])
     points = torch.stack([cells % 4, cells // 4], 1).float()
-    of_pair = ((points,), (points.flip(0),), (cells,), (cells.flip(0),))
-    batch = PairBatch({"a": torch.randn(2, 2, 8, 4, 4)}, (0,), (1,), *of_pair, (4.0,), (4, 4))
+    pair = BatchPair(0, 1, points, points.flip(0), cells, cells.flip(0), 4.0)
+    batch = PairBatch({"a": torch.randn(2, 2, 8, 4, 4)}, (pair,), ("a", "b"), (4, 4))
     optimiser = torch.optim.Adam(list(head.parameter_groups()), lr=1e-2)
     losses = []
     for _ in range(15):

@@ -96,3 +96,18 @@ def test_a_timestep_or_a_layer_that_is_not_there_is_refused() -> None:
     with pytest.raises(ConfigError, match="one layer and one component"):
         CoPCA(CoPCAParams(rank=0), spec=SPEC)
     assert CoPCA(CoPCAParams(timestep=100), spec=SPEC).timesteps == (100,)
+
+
+def test_weights_of_layers_and_of_dino() -> None:
+    maps = pair_maps()
+    plain = CoPCA(CoPCAParams(rank=8), spec=SPEC).describe_pair(maps)
+    ones = CoPCA(CoPCAParams(rank=8, weights=(1.0, 1.0, 1.0, 1.0)), spec=SPEC).describe_pair(maps)
+    assert torch.equal(ones, plain)
+    head = CoPCA(CoPCAParams(rank=8, weights=(3.0, 0.0, 0.0, 0.5)), spec=SPEC)  # of s5, s4, s3, dino
+    out = head.describe_pair(maps)
+    assert torch.equal(out[:, :16], torch.zeros_like(out[:, :16]))
+    s5 = resize(resize(principal_components(maps["s5"][:, 0], 8, seed=0), (6, 6)), (12, 12))
+    torch.testing.assert_close(out[:, 16:24], torch.nn.functional.normalize(s5, dim=1))
+    torch.testing.assert_close(out[:, 24:], plain[:, 24:] / 2)
+    with pytest.raises(ConfigError, match="co-pca: weights must be 4, one for each part, not 2"):
+        CoPCA(CoPCAParams(weights=(1.0, 1.0)), spec=SPEC)

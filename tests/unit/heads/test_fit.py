@@ -3,13 +3,14 @@
 import itertools
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors import safe_open
 
-from matchkit.core.interfaces import Head, PairBatch
+from matchkit.core.interfaces import BatchPair, Head, PairBatch
 from matchkit.core.spec import FeatureSpec, LayerSpec
 from matchkit.heads.aggregator import Aggregator, AggregatorParams
 from matchkit.heads.fit import Fit, FitFiles, FitParams, choose_layer
@@ -25,8 +26,8 @@ def batches(start: int) -> Iterator[PairBatch]:
         maps = {"a": torch.randn(2, 2, 6, 4, 4, generator=generator)}
         cells = torch.randint(16, (3,), generator=generator)
         points = torch.stack([cells % 4, cells // 4], 1).float()
-        of_pair = ((points,), (points.roll(1, 0),), (cells,), (cells.roll(1),))
-        yield PairBatch(maps, (0,), (1,), *of_pair, (4.0,), (4, 4), number)
+        pair = BatchPair(0, 1, points, points.roll(1, 0), cells, cells.roll(1), 4.0)
+        yield PairBatch(maps, (pair,), ("a", "b"), (4, 4), number)
 
 
 def fit(folder: Path, *, params: FitParams = PARAMS) -> Fit:
@@ -61,17 +62,38 @@ def test_the_best_and_the_last_are_kept(tmp_path: Path) -> None:
     assert not (tmp_path / "h.checkpoint.pt").exists()
 
 
-def test_an_interrupted_fit_resumes_to_the_same_bytes(tmp_path: Path) -> None:
+@pytest.mark.parametrize("params", [PARAMS, replace(PARAMS, schedule="one-cycle")])
+def test_an_interrupted_fit_resumes_to_the_same_bytes(tmp_path: Path, params: FitParams) -> None:
     whole, broken = tmp_path / "whole", tmp_path / "broken"
-    fit(whole).run(batches, Validation([10.0, 30.0, 20.0]))
+    fit(whole, params=params).run(batches, Validation([10.0, 30.0, 20.0]))
     with pytest.raises(KeyboardInterrupt):
-        fit(broken).run(batches, Validation([10.0, -1.0]))
+        fit(broken, params=params).run(batches, Validation([10.0, -1.0]))
     assert (broken / "h.checkpoint.pt").exists()
-    fit(broken).run(batches, Validation([30.0, 20.0]))
+    fit(broken, params=params).run(batches, Validation([30.0, 20.0]))
     names = sorted(path.name for path in whole.iterdir())
     assert names == sorted(path.name for path in broken.iterdir())
     for name in names:
         assert (whole / name).read_bytes() == (broken / name).read_bytes(), name
+
+
+def test_one_cycle_takes_every_step_and_ends_at_its_lowest_rate(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The released code's cycle is two steps short of its pairs and fails. Source: GeoAware-SC §3.3."""
+    rates = []
+
+    def step(self: Fit, batch: PairBatch) -> float:
+        rates.append((self._optimiser.param_groups[0]["lr"], self._optimiser.param_groups[0]["betas"][0]))
+        return plain(self, batch)
+
+    plain = Fit._step
+    monkeypatch.setattr(Fit, "_step", step)
+    params = FitParams(steps=20, validate_every=20, lr=1.25e-3, schedule="one-cycle")
+    fit(tmp_path, params=params).run(batches, Validation([1.0]))
+    assert len(rates) == 20
+    assert rates[0] == pytest.approx((5e-5, 0.95))
+    assert rates[5] == pytest.approx((1.25e-3, 0.85))
+    assert rates[-1] == pytest.approx((5e-9, 0.95))
 
 
 def test_a_checkpoint_of_another_fit_is_not_taken_up(tmp_path: Path) -> None:

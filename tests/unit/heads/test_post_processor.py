@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from matchkit.core.errors import ConfigError
-from matchkit.core.interfaces import PairBatch
+from matchkit.core.interfaces import BatchPair, PairBatch
 from matchkit.core.similarity import resize
 from matchkit.core.spec import FeatureSpec, LayerSpec
 from matchkit.heads.post_processor import PostProcessor, PostProcessorNetwork, PostProcessorParams
@@ -59,8 +59,8 @@ def batch_of(spec: FeatureSpec, number: int = 0) -> PairBatch:
     generator = torch.Generator().manual_seed(7)
     maps = {layer.name: torch.randn(2, 1, layer.channels, *layer.grid, generator=generator) for layer in spec.layers}
     cells = torch.tensor([0, 9, 30, 63]), torch.tensor([5, 63, 17, 40])
-    points = tuple((torch.stack([cell % 8, cell // 8], 1) + 0.25,) for cell in cells)
-    return PairBatch(maps, (0,), (1,), *points, (cells[0],), (cells[1],), (6.0,), (8, 8), number)
+    points = (torch.stack([cell % 8, cell // 8], 1) + 0.25 for cell in cells)
+    return PairBatch(maps, (BatchPair(0, 1, *points, *cells, 6.0),), ("a", "b"), (8, 8), number)
 
 
 def head(**changes: float) -> PostProcessor:
@@ -117,7 +117,7 @@ def test_by_parts_it_learns_as_with_autograd(monkeypatch: pytest.MonkeyPatch) ->
     ("changes", "message"),
     [
         ({"dropout": 1.0}, "dropout must lie in 0..1"),
-        ({"temperature": 0.0}, "temperature above 0"),
+        ({"temperature": 0.0}, "temperature must be above 0"),
         ({"timestep": 7}, "post-processor: no timestep 7; there are: 50"),
     ],
 )

@@ -22,7 +22,7 @@ def test_round_trip(tmp_path: Path) -> None:
     loaded = HeadWeights.load(tmp_path / "h.safetensors")
     assert (loaded.head, loaded.spec, loaded.fit) == ("aggregator", SPEC, {"steps": 5})
     maps = {"a": torch.randn(1, 2, 6, 4, 4)}
-    torch.testing.assert_close(loaded.build(device=torch.device("cpu")).describe(maps), head.describe(maps))
+    torch.testing.assert_close(loaded.build(device=torch.device("cpu")).describe(maps, []), head.describe(maps))
 
 
 def test_a_head_without_parameters(tmp_path: Path) -> None:

@@ -8,7 +8,16 @@ from click.testing import CliRunner
 from matchkit.cache.store import FeatureStore
 from matchkit.cli import main
 from matchkit.core.errors import ConfigError, UnknownNameError
+from matchkit.core.flips import FlipWeights
+from matchkit.core.params import build, divide
+from matchkit.evaluate import MATCHERS
+from matchkit.evaluate.pose_alignment import PoseAlignmentParams
 from matchkit.extract.presets import PRESETS
+from matchkit.heads import HEADS
+from matchkit.heads.fit import FitParams
+from matchkit.pipelines.fit_head import FitHeadParams
+from matchkit.pipelines.match import MatchParams
+from matchkit.pipelines.settings import PRESETS as ALL
 from matchkit.pipelines.settings import Told, told, told_for
 
 PARAMS = """
@@ -28,7 +37,13 @@ fit_head:
   toy:
     dift:
       features: mine
+    slow:
+      preset: post-processor-code
+      lr: 0.5
+    hyperfeatures:
+      steps: 3
 match:
+  upsample: 8
   split: val
 """
 
@@ -45,7 +60,7 @@ def asked(file: Path, entry: str, *settings: str, stage: str = "extract") -> Tol
 
 
 def test_settings_stand_over_the_file(file: Path) -> None:
-    assert dict(told("match", ["upsample=8"], file=file).values) == {"split": "val", "upsample": 8}
+    assert dict(told("match", ["upsample=4"], file=file).values) == {"split": "val", "upsample": 4}
     assert dict(asked(file, "plain", "cell=2").values) == {"backbone": "pixels", "cell": 2}
     assert asked(file, "plain").where == f"{file} extract.toy.plain"
 
@@ -71,9 +86,58 @@ def test_an_entry_called_like_a_preset(file: Path) -> None:
     assert dict(asked(file, "geoaware").values) == {"backbone": "pixels"}
 
 
-def test_other_stages_have_no_presets(file: Path) -> None:
+def test_a_preset_is_the_base_of_a_fit(file: Path) -> None:
+    code, hyperfeatures = ALL.params("fit_head", "post-processor-code"), ALL.params("fit_head", "hyperfeatures")
+    assert dict(asked(file, "slow", stage="fit_head").values) == code | {"lr": 0.5}
+    assert dict(asked(file, "post-processor-code", "steps=7", stage="fit_head").values) == code | {"steps": 7}
+    assert dict(asked(file, "hyperfeatures", stage="fit_head").values) == hyperfeatures | {"steps": 3}
+    named = asked(file, "hyperfeatures", "head=raw-layer", stage="fit_head")
+    assert dict(named.values) == {"steps": 3, "head": "raw-layer"}
+
+
+def test_an_entry_of_one_stage_is_no_preset_of_another(file: Path) -> None:
     assert dict(asked(file, "dift", stage="fit_head").values) == {"features": "mine"}
     assert dict(asked(file, "sd4match", stage="fit_head").values) == {}
+    with pytest.raises(UnknownNameError, match="preset 'dift' is one of extract, not of fit_head, which has: post-pro"):
+        asked(file, "mine", "preset=dift", stage="fit_head")
+    with pytest.raises(UnknownNameError, match="preset 'dift' is one of extract, not of match"):
+        told("match", ["preset=dift"], file=file)
+
+
+def test_a_preset_of_the_command_line_takes_the_place_of_the_section_match(file: Path) -> None:
+    """The section's `upsample` is nothing that a soft-argmax takes."""
+    zero_shot = ALL.params("match", "geoaware-zero-shot")
+    found = told("match", ["preset=geoaware-zero-shot", "window=3"], file=file)
+    assert dict(found.values) == zero_shot | {"split": "val", "window": 3}
+
+
+def test_a_preset_of_the_section_match_lies_beneath_it(tmp_path: Path) -> None:
+    path = tmp_path / "params.yaml"
+    path.write_text("match: {preset: sd4match, sigma: 5.0}")
+    sd4match = ALL.params("match", "sd4match")
+    assert dict(told("match", ["temperature=1.0"], file=path).values) == sd4match | {"sigma": 5.0, "temperature": 1.0}
+    code = ALL.params("match", "geoaware-code")
+    assert dict(told("match", ["preset=geoaware-code"], file=path).values) == code
+
+
+def test_a_stage_without_presets_is_told_no_preset(file: Path) -> None:
+    assert dict(told("evaluate", ["preset=dift"], file=file).values) == {"preset": "dift"}
+
+
+@pytest.mark.parametrize("preset", ALL.of("fit_head").table())
+def test_every_preset_of_fit_head_is_dealt_out(preset: str) -> None:
+    params = ALL.params("fit_head", preset)
+    kinds = (FitHeadParams, HEADS.load(params["head"]).Params, FitParams, FlipWeights)
+    for kind, values in zip(kinds, divide(params, kinds, where=preset), strict=True):
+        build(kind, values, where=preset)
+
+
+@pytest.mark.parametrize("preset", ALL.of("match").table())
+def test_every_preset_of_match_is_dealt_out(preset: str) -> None:
+    params = ALL.params("match", preset)
+    kinds = (MatchParams, MATCHERS.load(params["matcher"]).Params, PoseAlignmentParams)
+    for kind, values in zip(kinds, divide(params, kinds, where=preset), strict=True):
+        build(kind, values, where=preset)
 
 
 def test_a_dataset_that_no_table_knows(tmp_path: Path) -> None:
@@ -87,7 +151,8 @@ def test_presets_on_the_command_line(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     listed = CliRunner().invoke(main, ["list", "presets"], catch_exceptions=False)
-    assert [line.split()[0] for line in listed.stdout.splitlines()] == list(PRESETS.table())
+    assert [" ".join(line.split()[:2]) for line in listed.stdout.splitlines()] == list(ALL.table())
+    assert {f"extract {name}" for name in PRESETS.table()} < set(ALL.table())
     run = ["extract", "--dataset", "spair", "--root", str(spair_tree), "--backbone", "dift", "--device", "cpu"]
     small = ["--weights", str(sd_folder), "--set", "input_size=16"]
     result = CliRunner().invoke(main, [*run, *small], catch_exceptions=False)
