@@ -25,9 +25,9 @@ from matchkit.core.device import choose_device
 from matchkit.core.errors import ConfigError, MatchkitError
 from matchkit.core.interfaces import Backbone
 from matchkit.core.records import ImageRecord
-from matchkit.extract.backbones import BACKBONES
 from matchkit.pipelines.fill import fill
 from matchkit.pipelines.prepare import Prepared
+from matchkit.pipelines.prompted import Prompt, build_backbone
 from matchkit.pipelines.tally import Tally
 
 if TYPE_CHECKING:
@@ -68,6 +68,7 @@ class Job:
         values: its parameters, as JSON.
         batch: images a batch.
         device: as `--device` names it.
+        prompt: learned, that the backbone is given: a file that every worker can read.
     """
 
     store: str
@@ -76,6 +77,7 @@ class Job:
     values: str
     batch: int
     device: str
+    prompt: Prompt | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,7 +150,8 @@ def _job(where: Path | str, prepared: Prepared, *, device: str) -> Job:
     values = {key: _absolute(key, value) for key, value in prepared.values.items()}
     store = str(where) if is_url(where) else str(Path(where).absolute())
     spec = prepared.backbone.spec
-    return Job(store, spec.digest(), prepared.name, json.dumps(values, sort_keys=True), prepared.params.batch, device)
+    told = json.dumps(values, sort_keys=True)
+    return Job(store, spec.digest(), prepared.name, told, prepared.params.batch, device, prepared.prompt)
 
 
 def _absolute(key: str, value: object) -> object:
@@ -257,10 +260,12 @@ _BACKBONES = _Backbones()
 
 def _load(job: Job) -> Backbone:
     device = choose_device(job.device)
-    backbone: Backbone = BACKBONES.build(job.backbone, json.loads(job.values), where="worker", device=device)
+    values = json.loads(job.values)
+    backbone = build_backbone(job.backbone, values, where="worker", device=device, prompt=job.prompt)
     if backbone.spec.digest() != job.digest:
+        other = "other weights, another prompt" if job.prompt else "other weights"
         raise ConfigError(
-            f"this worker gives features of spec {backbone.spec.digest()}, not {job.digest}: it has other weights or "
-            "another version of matchkit"
+            f"this worker gives features of spec {backbone.spec.digest()}, not {job.digest}: it has {other} or another "
+            "version of matchkit"
         )
     return backbone

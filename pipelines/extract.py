@@ -9,6 +9,7 @@ from pathlib import Path
 from matchkit.cache.layout import image_bytes
 from matchkit.cache.store import FeatureStore
 from matchkit.core.errors import DatasetError
+from matchkit.core.poses import Pose
 from matchkit.core.records import ImageRecord
 from matchkit.core.spec import FeatureSpec
 from matchkit.extract.run import checksum
@@ -38,11 +39,12 @@ def extract(
     *,
     root: Path | None = None,
     weights: str | None = None,
+    prompt: Path | None = None,
     out: Path | str | None = None,
     settings: Sequence[str] = (),
     device: str = "auto",
     limit: int | None = None,
-    flip: bool = False,
+    poses: tuple[Pose, ...] = (),
     force: bool = False,
     workers: int | None = None,
     scheduler: str | None = None,
@@ -54,11 +56,13 @@ def extract(
         entry: of `params.yaml`, or a backbone.
         root: the dataset's tree.
         weights: of the backbone.
+        prompt: file of a learned prompt that the backbone is given.
         out: the store's path or URL.
         settings: `key=value`, over `params.yaml`.
         device: on which to compute.
         limit: only so many images, the first ones by id.
-        flip: also the images' mirrored copies, with ids that end in `@flip`.
+        poses: also the images' copies in these, each with the ending of its pose after its id; where none is told,
+            those of `params.yaml`.
         force: whether to begin on a disk without room for all of it.
         workers: processes to start on this machine, each with the backbone; None computes in this process.
         scheduler: address of a dask cluster that computes instead.
@@ -69,10 +73,10 @@ def extract(
         DatasetError: images that cannot be decoded, all of them named, after the others are done.
     """
     cluster = Cluster(scheduler or "", workers or 0) if scheduler or workers else None
-    prepared = prepare(dataset, entry, weights=weights, settings=settings, device=device)
-    records = images_of(dataset, root, limit=limit, flip=flip)
+    prepared = prepare(dataset, entry, weights=weights, settings=settings, device=device, prompt=prompt, root=root)
+    records = images_of(dataset, root, limit=limit, poses=poses or prepared.params.poses)
     spec, ids = prepared.backbone.spec, [record.id for record in records]
-    where = out or features_path(dataset, entry)
+    where = out or features_path(dataset, prompt.stem if prompt else entry)
     if not force:
         require_space(where, spec, images=len(absent(where, spec, ids)))
     todo = _begin(where, spec, records)

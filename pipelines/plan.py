@@ -15,6 +15,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from matchkit.cache.layout import image_bytes
 from matchkit.core.device import one_thread
 from matchkit.core.interfaces import Backbone
+from matchkit.core.poses import Pose
 from matchkit.core.records import ImageRecord
 from matchkit.core.spec import FeatureSpec
 from matchkit.extract.run import feature_maps, inputs
@@ -90,11 +91,12 @@ def plan(
     *,
     root: Path | None = None,
     weights: str | None = None,
+    prompt: Path | None = None,
     out: Path | str | None = None,
     settings: Sequence[str] = (),
     device: str = "auto",
     limit: int | None = None,
-    flip: bool = False,
+    poses: tuple[Pose, ...] = (),
     probe: bool = True,
 ) -> Plan:
     """Counts what `matchkit extract` would compute and write, and measures how long that takes here.
@@ -102,9 +104,9 @@ def plan(
     Raises:
         DatasetError: one of the images for the probe cannot be decoded.
     """
-    prepared = prepare(dataset, entry, weights=weights, settings=settings, device=device)
-    records = images_of(dataset, root, limit=limit, flip=flip)
-    spec, where = prepared.backbone.spec, out or features_path(dataset, entry)
+    prepared = prepare(dataset, entry, weights=weights, settings=settings, device=device, prompt=prompt, root=root)
+    records = images_of(dataset, root, limit=limit, poses=poses or prepared.params.poses)
+    spec, where = prepared.backbone.spec, out or features_path(dataset, prompt.stem if prompt else entry)
     missing = set(absent(where, spec, [record.id for record in records]))
     todo = [record for record in records if record.id in missing]
     size = image_bytes(spec)

@@ -4,7 +4,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
@@ -12,9 +12,11 @@ from matchkit.core.device import choose_device
 from matchkit.core.errors import ConfigError
 from matchkit.core.interfaces import Backbone
 from matchkit.core.params import build, divide
-from matchkit.core.records import ImageRecord, mirrored
+from matchkit.core.poses import Pose, posed
+from matchkit.core.records import ImageRecord
 from matchkit.extract.backbones import BACKBONES
 from matchkit.extract.datasets import open_dataset
+from matchkit.pipelines.prompted import Prompt, build_backbone, prompt_for
 from matchkit.pipelines.settings import told_for
 
 DECODERS = 8
@@ -29,11 +31,13 @@ class ExtractParams:
         backbone: name in the table of backbones; "" where the entry itself has that name.
         batch: images a batch.
         threads: threads that compute a batch each; 0 takes one a core, and one for a GPU.
+        poses: in which images are extracted beside as they are, as `--flip` and `--rotate` ask for.
     """
 
     backbone: str = ""
     batch: int = 2
     threads: int = 0
+    poses: tuple[Literal["hflip", "rot90", "rot270"], ...] = ()
 
     def __post_init__(self) -> None:
         if self.batch < 1 or self.threads < 0:
@@ -50,6 +54,7 @@ class Prepared:
         values: its parameters, as they were told.
         params: of the run.
         device: on which it computes.
+        prompt: learned, that it was given.
     """
 
     backbone: Backbone
@@ -57,6 +62,7 @@ class Prepared:
     values: Mapping[str, Any]
     params: ExtractParams
     device: torch.device
+    prompt: Prompt | None = None
 
     @property
     def threads(self) -> int:
@@ -74,8 +80,26 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def prepare(dataset: str, entry: str, *, weights: str | None, settings: Sequence[str], device: str) -> Prepared:
+def prepare(
+    dataset: str,
+    entry: str,
+    *,
+    weights: str | None,
+    settings: Sequence[str],
+    device: str,
+    prompt: Path | None = None,
+    root: Path | None = None,
+) -> Prepared:
     """Builds the backbone that `extract.<dataset>.<entry>` of `params.yaml` describes.
+
+    Args:
+        dataset: name in the table of datasets.
+        entry: of `params.yaml`, or a backbone.
+        weights: of the backbone.
+        settings: `key=value`, over `params.yaml`.
+        device: on which to compute.
+        prompt: file of a learned prompt that the backbone is to be given.
+        root: the dataset's tree, of whose categories there may be a prompt each.
 
     Raises:
         MatchkitError: an unknown backbone or parameter, or weights that are not there.
@@ -86,15 +110,18 @@ def prepare(dataset: str, entry: str, *, weights: str | None, settings: Sequence
     values = dict(asked.values) | ({"weights": weights} if weights else {})
     run, params = divide(values, kinds, where=asked.where)
     where = choose_device(device)
-    backbone: Backbone = BACKBONES.build(name, params, where=asked.where, device=where)
-    return Prepared(backbone, name, params, build(ExtractParams, run, where=asked.where), where)
+    learned = prompt_for(prompt, images_of(dataset, root)) if prompt else None
+    backbone = build_backbone(name, params, where=asked.where, device=where, prompt=learned)
+    return Prepared(backbone, name, params, build(ExtractParams, run, where=asked.where), where, learned)
 
 
-def images_of(dataset: str, root: Path | None, *, limit: int | None = None, flip: bool = False) -> list[ImageRecord]:
-    """The images of a dataset by id, or the first `limit` of them; on `flip` then their mirrored copies.
+def images_of(
+    dataset: str, root: Path | None, *, limit: int | None = None, poses: tuple[Pose, ...] = ()
+) -> list[ImageRecord]:
+    """The images of a dataset by id, or the first `limit` of them; then their copies, pose by pose.
 
     Raises:
         DatasetError: the dataset is not there or malformed.
     """
     records = list(open_dataset(dataset, root).images.values())[:limit]
-    return [*records, *map(mirrored, records)] if flip else records
+    return records + [posed(record, pose) for pose in poses for record in records]

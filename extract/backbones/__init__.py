@@ -1,6 +1,7 @@
 """Frozen networks that give feature maps: one file each, one line each in the table.
 
 An entry is a class with a frozen dataclass `Params`; `Class(params, device=device)` is a `Backbone`.
+One that can be given a learned prompt takes it as a further argument `prompts`.
 """
 
 from matchkit.core.registry import Registry

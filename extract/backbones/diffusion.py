@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Float
 
 from matchkit.core.errors import ConfigError
+from matchkit.core.seeding import generator
 
 CLEAN = -1
 Latent = Float[torch.Tensor, "..."]
@@ -120,3 +121,10 @@ def denoise(
 def plain_noise(shape: Sequence[int], *, seed: int) -> Float[torch.Tensor, "1 zc zh zw"]:
     """The noise that a CPU generator gives first after its plain seed, as published code draws it once for all."""
     return torch.randn((1, *shape), generator=torch.Generator().manual_seed(seed))
+
+
+def image_noise(
+    shape: Sequence[int], ids: Sequence[str], *, seed: int, timestep: int, copy: int
+) -> Float[torch.Tensor, "b zc zh zw"]:
+    """The noise of some images, each from the seed, its id, the timestep and the number of the copy alone."""
+    return torch.stack([torch.randn(tuple(shape), generator=generator(seed, name, timestep, copy)) for name in ids])

@@ -47,7 +47,7 @@ class GeoAwareParams:
         weights: of Stable Diffusion: a diffusers folder, a hub id, or `tiny` for the embedded default.
         unet: a safetensors file of other weights for the UNet, `owner/repository/file.safetensors` for one of the
             hub; "" keeps the pipeline's own.
-        init: `random` draws the UNet's weights anew (the control).
+        init: `random` draws the UNet's weights anew, and DINOv2's (the control).
         dino_weights: of DINOv2: a transformers folder, a hub id, or `tiny` for the embedded default.
         timestep: to which latents are noised.
         freeu: `aliased` as GeoAware-SC has it, where the maps that are kept are those that FreeU has raised; `plain`
@@ -147,6 +147,7 @@ class GeoAware:
         def load(side: int) -> DINOv2:
             told = DINOv2Params(
                 weights=params.dino_weights,
+                init=params.init,
                 layers=(-1,),
                 input_size=side,
                 dtype=params.dtype,
@@ -170,7 +171,7 @@ class GeoAware:
             "prompt": params.prompt,
             "precision": params.precision,
             "seed": params.seed,
-            **departures(params, "kernels", "positions", "resample", "bars", "oriented"),
+            **departures(params, "init", "kernels", "positions", "resample", "bars", "oriented"),
         }
         cells = {name: round(self._canvas / stride) for name, stride in self._strides.items()}
         channels = {layer.name: layer.channels for layer in self._network.layers}

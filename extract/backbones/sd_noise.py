@@ -20,13 +20,12 @@ from jaxtyping import Float
 from matchkit.core.errors import ConfigError
 from matchkit.core.geometry import Fit
 from matchkit.core.records import Canvas, Resample
-from matchkit.core.seeding import generator
 from matchkit.core.spec import FeatureSpec, Scalar, StoredType
-from matchkit.extract.backbones.diffusion import CLEAN, plain_noise
+from matchkit.extract.backbones.diffusion import CLEAN, image_noise, plain_noise
 from matchkit.extract.backbones.kernels import Kernels
 from matchkit.extract.backbones.options import departures
 from matchkit.extract.backbones.precision import STORED, Precision
-from matchkit.extract.backbones.prompts import Prompts, States
+from matchkit.extract.backbones.prompts import LearnedPrompts, Prompts, States
 from matchkit.extract.backbones.stable_diffusion import Latents, Pipeline, Posterior, StableDiffusion
 from matchkit.extract.backbones.taps import Hook, Tapped
 
@@ -98,14 +97,19 @@ class SDNoiseParams:
 class SDNoise:
     """The maps of chosen decoder layers, each timestep from its own noised latent; the UNet runs no further than them.
 
+    Args:
+        params: of the backbone.
+        device: on which it computes.
+        prompts: learned, in place of the one in words.
+
     Raises:
         ConfigError: a timestep outside the schedule, or parameters that contradict each other.
-        WeightsError: not a Stable Diffusion folder.
+        WeightsError: not a Stable Diffusion folder, or learned prompts that do not fit its UNet.
     """
 
     Params = SDNoiseParams
 
-    def __init__(self, params: SDNoiseParams, *, device: torch.device) -> None:
+    def __init__(self, params: SDNoiseParams, *, device: torch.device, prompts: LearnedPrompts | None = None) -> None:
         self._params = params
         self._network = StableDiffusion(
             Pipeline(
@@ -125,9 +129,14 @@ class SDNoise:
         for timestep in params.timesteps:
             if params.noise != "none" and not 0 <= timestep <= last:
                 raise ConfigError(f"sd-noise: timesteps must lie in 0..{last}, not {timestep}")
-        self._prompts = Prompts(self._network.text_encoder(), params.prompt)
+        self._prompts = self._take(prompts)
         self.spec = self._describe()
         self.canvases = (Canvas(self.spec.input_size, params.fit, params.resample, params.bars, params.oriented),)
+
+    def _take(self, learned: LearnedPrompts | None) -> Prompts | LearnedPrompts:
+        if learned is None:
+            return Prompts(self._network.text_encoder(), self._params.prompt)
+        return learned.fitting(width=self._network.states_width, where=f"the UNet of {self._params.weights}")
 
     def _describe(self) -> FeatureSpec:
         params = self._params
@@ -136,7 +145,7 @@ class SDNoise:
             "ensemble": params.ensemble,
             "posterior": params.posterior,
             "hook": params.hook,
-            "prompt": params.prompt,
+            "prompt": self._prompts.name,
             "precision": params.precision,
             **departures(params, "kernels", "time", "resample", "bars", "oriented"),
         }
@@ -165,17 +174,14 @@ class SDNoise:
 
     def _mean(self, posterior: Posterior, ids: Sequence[str], timestep: int, states: States) -> Tapped:
         params = self._params
-        time = timestep if params.time is None else params.time
-        sums: Tapped = {}
-        for first in range(0, params.ensemble, params.copies_at_once):
-            copies = range(first, min(first + params.copies_at_once, params.ensemble))
-            latents = torch.cat([self._noised(posterior, ids, timestep, copy) for copy in copies])
-            told = states if len(states) == 1 else states.repeat(len(copies), 1, 1)
-            for name, maps in self._network.maps(latents, time, told).items():
-                total = maps.float().unflatten(0, (len(copies), len(ids))).sum(0)
-                sums[name] = sums[name] + total if name in sums else total
-        stored = STORED[self.spec.dtype]
-        return {name: (total / params.ensemble).to(stored) for name, total in sums.items()}
+        maps = self._network.mean_maps(
+            lambda copy: self._noised(posterior, ids, timestep, copy),
+            timestep if params.time is None else params.time,
+            states,
+            ensemble=params.ensemble,
+            at_once=params.copies_at_once,
+        )
+        return {name: mean.to(STORED[self.spec.dtype]) for name, mean in maps.items()}
 
     def _noised(self, posterior: Posterior, ids: Sequence[str], timestep: int, copy: int) -> Latents:
         params = self._params
@@ -189,7 +195,5 @@ class SDNoise:
         if params.noise == "shared":
             noise = plain_noise(shape, seed=params.seed)
         else:
-            noise = torch.stack(
-                [torch.randn(shape, generator=generator(params.seed, name, timestep, copy)) for name in ids]
-            )
+            noise = image_noise(shape, ids, seed=params.seed, timestep=timestep, copy=copy)
         return self._network.noised(latents, noise, timestep)

@@ -4,7 +4,7 @@ What the backbones `sd-*` and `geoaware` have in common. Any folder in diffusers
 schedule: SD 1.x and 2.x by their own configurations, predicting epsilon or v.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -13,6 +13,7 @@ from diffusers import AutoencoderKL, UNet2DConditionModel
 from jaxtyping import Float, UInt8
 from safetensors import SafetensorError
 from safetensors.torch import load_file
+from torch import nn
 
 from matchkit.core.errors import ConfigError, WeightsError
 from matchkit.core.seeding import generator
@@ -102,6 +103,7 @@ class StableDiffusion:
         layers: what is read, with channels and grids.
         input_size: the square input's side in pixels.
         latent_shape: (channels, height, width) of its latent.
+        states_width: of the states that its cross-attentions take.
         alphas: the cumulative alphas of the schedule, one a train timestep, fp32.
         checksum: of the weights, or how they were drawn.
         device: where it computes.
@@ -118,6 +120,7 @@ class StableDiffusion:
         self._load(pipeline)
         self.input_size, side = self._sides(pipeline.input_size)
         self.latent_shape = (int(self.unet.config.in_channels), side, side)
+        self.states_width = int(self.unet.config.cross_attention_dim)
         names = chosen_layers(self.unet, pipeline.layers)
         self.layers: tuple[LayerSpec, ...] = layer_specs(self.unet, names, latent=(side, side))
         self._taps = DecoderTaps(self.unet, names, hook=pipeline.hook)
@@ -156,6 +159,13 @@ class StableDiffusion:
         if side < 1 or side % max(SMALLEST, reduction):
             raise ConfigError(f"input_size {side} is not a multiple of {max(SMALLEST, reduction)}")
         return side, side // reduction
+
+    def keep_maps_alone(self) -> None:
+        """Lets go of what no map of a latent depends on: the VAE, and the blocks behind the last layer."""
+        del self.vae
+        last = max(int(layer.name.removeprefix("up").partition(".")[0]) for layer in self.layers)
+        for block in range(last + 1, len(self.unet.up_blocks)):
+            self.unet.up_blocks[block] = nn.Identity()  # never called, but counted
 
     def text_encoder(self) -> TextEncoder:
         """The pipeline's text encoder, loaded for this."""
@@ -206,10 +216,38 @@ class StableDiffusion:
             self._call(latents, timestep, states)
         return maps
 
+    def mean_maps(
+        self,
+        noised: Callable[[int], Latents],
+        timestep: int,
+        states: States,
+        *,
+        ensemble: int,
+        at_once: int = 1,
+    ) -> Tapped:
+        """The maps in fp32, averaged over several copies of some latents, each noised in its own way.
+
+        Args:
+            noised: gives the b latents of the copy of that number.
+            timestep: as the network is told it.
+            states: of the prompt, one for each of the b latents or one for all.
+            ensemble: how many copies.
+            at_once: how many of them make a call of the network together.
+        """
+        sums: Tapped = {}
+        for first in range(0, ensemble, at_once):
+            copies = range(first, min(first + at_once, ensemble))
+            latents = torch.cat([noised(copy) for copy in copies])
+            told = states if len(states) == 1 else states.repeat(len(copies), 1, 1)
+            for name, maps in self.maps(latents, timestep, told).items():
+                total = maps.float().unflatten(0, (len(copies), -1)).sum(0)
+                sums[name] = sums[name] + total if name in sums else total
+        return {name: total / ensemble for name, total in sums.items()}
+
     def _call(self, latents: Latents, timestep: int, states: States) -> Latents:
         # a float time: -1 is outside the training range and the embedding is a sinusoid of any number
         times = torch.full((len(latents),), float(timestep), device=self.device)
-        expanded = states.expand(len(latents), -1, -1)
+        expanded = states.to(self.device, self._precision).expand(len(latents), -1, -1)
         output: torch.Tensor = self.unet(latents.to(self._precision), times, encoder_hidden_states=expanded).sample
         return output
 

@@ -18,7 +18,10 @@ SMALL = {
     "val_pairs": 5,
     "test_pairs": 10,
 }
-METHODS = ("same-relative-position", "raw-layer", "concatenate", "aggregator", "aggregator-random")
+METHODS = (
+    *("same-relative-position", "raw-layer", "concatenate", "aggregator", "aggregator-random"),
+    *("fusion", "fusion-aligned", "post-processor", "post-processor-random"),
+)
 
 
 def dvc(folder: Path, *arguments: str) -> str:
@@ -60,7 +63,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
 @pytest.mark.slow
 def test_every_stage_runs_and_ends_in_the_summary(project: tuple[Path, str]) -> None:
     folder, output = project
-    assert len(stages_run(output)) == 18
+    assert len(stages_run(output)) == 31
     summary = (folder / "reports" / "summary.md").read_text()
     for method in METHODS:
         assert f"| {method} |" in summary

@@ -6,8 +6,8 @@ import pytest
 import torch
 from transformers import CLIPTextModel, CLIPTokenizer
 
-from matchkit.core.errors import ConfigError
-from matchkit.extract.backbones.prompts import Prompts, TextEncoder
+from matchkit.core.errors import ConfigError, WeightsError
+from matchkit.extract.backbones.prompts import LearnedPrompts, Prompts, TextEncoder
 
 
 @pytest.fixture
@@ -52,3 +52,30 @@ def test_the_prompt_of_each_images_category(encoder: TextEncoder) -> None:
 def test_an_image_without_a_category_is_refused(encoder: TextEncoder) -> None:
     with pytest.raises(ConfigError, match=r"'a \{category\}' wants a category, and image 'tom' has none"):
         Prompts(encoder, "a {category}")(["cat/x", "tom"])
+
+
+@pytest.fixture
+def learned() -> LearnedPrompts:
+    return LearnedPrompts({"cat": torch.zeros(1, 6, 8), "dog": torch.ones(1, 6, 8)}, "0123")
+
+
+def test_a_learned_prompt_is_that_of_each_images_category(learned: LearnedPrompts) -> None:
+    assert learned(["dog/x", "cat/y@flip", "dog/z/w"])[:, 0, 0].tolist() == [1, 0, 1]
+    assert learned.name == "learned 0123"
+
+
+def test_an_image_without_a_learned_prompt_is_refused(learned: LearnedPrompts) -> None:
+    for name in ("cow/a", "cat"):
+        with pytest.raises(ConfigError, match=f"no learned prompt for image '{name}': there are those of cat, dog"):
+            learned([name])
+
+
+def test_a_learned_prompt_for_all_the_others() -> None:
+    learned = LearnedPrompts({"": torch.zeros(1, 6, 8), "dog": torch.ones(1, 6, 8)}, "0123")
+    assert learned(["tom", "cow/a", "dog/b"])[:, 0, 0].tolist() == [0, 0, 1]
+
+
+def test_a_learned_prompt_of_another_width_is_refused(learned: LearnedPrompts) -> None:
+    assert learned.fitting(width=8, where="here") is learned
+    with pytest.raises(WeightsError, match="states 8 wide does not fit here, whose cross-attentions take 9"):
+        learned.fitting(width=9, where="here")

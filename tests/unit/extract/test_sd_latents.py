@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 from diffusers import AutoencoderKL
+from transformers import Dinov2Model
 
 from matchkit.core.errors import ConfigError, WeightsError
 from matchkit.extract.backbones.sd_inversion import SDInversion, SDInversionParams
@@ -86,3 +87,43 @@ def test_a_pipeline_that_does_not_tell_its_size_is_asked_for_one(sd_folder: Path
     with pytest.raises(WeightsError, match=r"is not a Stable Diffusion pipeline: .*unet/config\.json"):
         build(folder)
     assert build(folder, input_size=16).spec.input_size == (16, 16)
+
+
+def test_no_dino_leaves_digests_as_they_were(sd_folder: Path) -> None:
+    """Of a store that was made before there was any: a default that is recorded would move it."""
+    spec = build(sd_folder, std=True).spec
+    assert set(spec.options) == {"precision"}
+    assert spec.weights.startswith("sha256:")
+    assert build(sd_folder, dino_crop="whole").spec.digest() == build(sd_folder).spec.digest()
+
+
+def test_tokens_of_dino_after_its_norm(sd_folder: Path, dinov2_folder: Path) -> None:
+    backbone = build(sd_folder, std=True, dino_weights=str(dinov2_folder))
+    assert [(layer.name, layer.channels, layer.grid) for layer in backbone.spec.layers] == [
+        *(("latent", 4, (8, 8)), ("latent.std", 4, (8, 8))),
+        ("dino", 16, (16, 16)),
+    ]
+    small = torch.rand(2, 3, 128, 128, generator=torch.Generator().manual_seed(3))
+    maps = backbone(photographs(16), ["a", "b"], small)
+    assert torch.equal(maps["latent"], build(sd_folder)(photographs(16), ["a", "b"])["latent"])
+    mean, std = (torch.tensor(x)[:, None, None] for x in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))
+    with torch.no_grad():
+        tokens = Dinov2Model.from_pretrained(dinov2_folder).eval()((small - mean) / std).last_hidden_state
+    expected = tokens[:, 1:].transpose(1, 2).unflatten(2, (16, 16))
+    torch.testing.assert_close(maps["dino"][:, 0], expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize(("crop", "fit", "resample"), [("centre", "crop", "bicubic"), ("whole", "stretch", "bilinear")])
+def test_what_dino_sees(sd_folder: Path, dinov2_folder: Path, crop: str, fit: str, resample: str) -> None:
+    backbone = build(sd_folder, dino_weights=str(dinov2_folder), dino_crop=crop, oriented=True)
+    first, second = backbone.canvases
+    assert first == build(sd_folder, oriented=True).canvases[0]
+    assert (second.size, second.fit, second.resample, second.oriented) == ((128, 128), fit, resample, True)
+    assert backbone.spec.options["dino_crop"] == crop
+
+
+def test_dino_is_part_of_the_spec(sd_folder: Path, dinov2_folder: Path) -> None:
+    told = {"dino_weights": str(dinov2_folder)}
+    specs = [build(sd_folder, **changes).spec for changes in ({}, told, {**told, "dino_crop": "whole"})]
+    assert len({spec.digest() for spec in specs}) == 3
+    assert "DINOv2 sha256:" in specs[1].weights

@@ -7,9 +7,9 @@ import pytest
 import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
 
-from matchkit.core.errors import ConfigError
+from matchkit.core.errors import ConfigError, WeightsError
 from matchkit.core.seeding import generator
-from matchkit.extract.backbones.prompts import Prompts, TextEncoder
+from matchkit.extract.backbones.prompts import LearnedPrompts, Prompts, TextEncoder
 from matchkit.extract.backbones.sd_inversion import SDInversion, SDInversionParams
 from matchkit.extract.backbones.sd_noise import SDNoise, SDNoiseParams
 
@@ -165,3 +165,19 @@ def test_impossible_parameters_are_refused(sd_folder: Path, change: dict[str, An
 def test_half_precision_is_near(sd_folder: Path, images: torch.Tensor) -> None:
     one, other = (build(sd_folder, precision=precision)(images, IDS)["up1.out"] for precision in ("fp32", "bf16"))
     assert 0 < (one - other).abs().max() < 0.1 * one.abs().max()
+
+
+def test_states_that_were_learned_stand_for_words(sd_folder: Path, images: torch.Tensor) -> None:
+    words = TextEncoder(sd_folder, device=CPU, dtype=torch.float32)
+    learned = LearnedPrompts({"cat": words("a cat"), "dog": words("a dog")}, "0123")
+    told = build(sd_folder, prompt="a {category}")
+    prompted = SDNoise(SDNoiseParams(weights=str(sd_folder), dtype="fp32"), device=CPU, prompts=learned)
+    assert torch.equal(prompted(images, IDS)["up1.out"], told(images, IDS)["up1.out"])
+    assert prompted.spec.options["prompt"] == "learned 0123"
+    assert prompted.spec.difference(told.spec) == ["prompt: 'learned 0123', not 'a {category}'"]
+
+
+def test_learned_states_of_another_width_are_refused(sd_folder: Path) -> None:
+    learned = LearnedPrompts({"": torch.zeros(1, 6, 9)}, "0123")
+    with pytest.raises(WeightsError, match=r"states 9 wide does not fit the UNet of .*sd, whose .* take 8"):
+        SDNoise(SDNoiseParams(weights=str(sd_folder)), device=CPU, prompts=learned)

@@ -10,10 +10,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from click.testing import CliRunner
 from PIL import Image
 
 from matchkit.cache.layout import image_bytes
 from matchkit.cache.store import FeatureStore
+from matchkit.cli import main
 from matchkit.core.errors import ConfigError, DatasetError, StoreError
 from matchkit.extract.backbones.pixels import Pixels, PixelsParams
 from matchkit.pipelines.extract import Extraction, extract
@@ -55,13 +57,45 @@ def test_what_is_missing_is_done_once(folder: Path) -> None:
 
 def test_mirrored_copies_stand_behind_the_images(folder: Path) -> None:
     run(folder, limit=3)
-    assert run(folder, limit=3, flip=True).done == 3
+    assert run(folder, limit=3, poses=("hflip",)).done == 3
     store = FeatureStore.open(folder.parent / "F.zarr")
     assert store.ids == ["0", "1", "2", "0@flip", "1@flip", "2@flip"]
     for image_id in ("0", "1", "2"):
         plain, turned = store.read(image_id)["rgb"], store.read(f"{image_id}@flip")["rgb"]
         torch.testing.assert_close(turned.flip(-1), plain, rtol=0, atol=1e-6)
         assert store.image_crc32c(image_id) == store.image_crc32c(f"{image_id}@flip") != 0
+
+
+def test_turned_copies_come_pose_by_pose(folder: Path) -> None:
+    run(folder, limit=2, poses=("hflip", "rot90", "rot270"))
+    store = FeatureStore.open(folder.parent / "F.zarr")
+    endings = ("", "@flip", "@rot90", "@rot270")
+    assert store.ids == [f"{number}{ending}" for ending in endings for number in range(2)]
+    for number in range(2):
+        plain, left, right = (store.read(f"{number}{ending}")["rgb"] for ending in ("", "@rot90", "@rot270"))
+        # 40 x 30 pixels stretched to a square: cells of one pose are cells of the other up to rounding
+        torch.testing.assert_close(torch.rot90(plain, 1, (-2, -1)), left, rtol=0, atol=0.01)
+        torch.testing.assert_close(torch.rot90(plain, -1, (-2, -1)), right, rtol=0, atol=0.01)
+        assert not torch.allclose(left, right, atol=0.05)
+
+
+@pytest.mark.parametrize(
+    ("flags", "endings"),
+    [
+        ((), ("",)),
+        (("--flip",), ("", "@flip")),
+        (("--rotate",), ("", "@rot90", "@rot270")),
+        (("--rotate", "--flip"), ("", "@flip", "@rot90", "@rot270")),
+    ],
+)
+def test_the_verbs_take_the_poses_as_flags(folder: Path, flags: tuple[str, ...], endings: tuple[str, ...]) -> None:
+    out = folder.parent / "F.zarr"
+    told = ["--dataset", "folder", "--root", str(folder), "--backbone", "pixels", "--limit", "1", "--out", str(out)]
+    for verb in (["plan", "--no-probe"], ["extract"]):
+        result = CliRunner().invoke(main, [*verb, *told, *flags], catch_exceptions=False)
+        assert result.exit_code == 0, result.output
+        assert f"{len(endings)} " in result.stdout
+    assert FeatureStore.open(out).ids == [f"0{ending}" for ending in endings]
 
 
 def test_a_photograph_that_has_changed_is_done_again(folder: Path, caplog: pytest.LogCaptureFixture) -> None:

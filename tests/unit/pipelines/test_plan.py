@@ -99,7 +99,7 @@ def test_only_what_is_missing_is_counted(spair_tree: Path, tmp_path: Path) -> No
     assert planned.probe is not None
     assert planned.probe.images == 1
     assert (planned.probe.network, planned.probe.flops_an_image) == ("none", 0)
-    both = plan("spair", "pixels", root=spair_tree, settings=settings, out=out, flip=True, probe=False)
+    both = plan("spair", "pixels", root=spair_tree, settings=settings, out=out, poses=("hflip",), probe=False)
     assert (both.images, both.missing) == (6, 4)
     extract("spair", "pixels", root=spair_tree, settings=settings, out=out, device="cpu")
     done = plan("spair", "pixels", root=spair_tree, settings=settings, out=out)
