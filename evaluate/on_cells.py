@@ -8,13 +8,13 @@ import torch
 from jaxtyping import Float
 
 from matchkit.core.errors import ConfigError
-from matchkit.core.similarity import cells, kernelled, peaks, sample, soft_argmax, unit, windowed
+from matchkit.core.similarity import cosines, kernelled, peaks, sample, soft_argmax, windowed
 
 Query = Literal["sampled", "cell"]
 """The source's descriptor: bilinear at the keypoint, or that of the cell in which the keypoint lies."""
 
 
-def cosines(
+def compared(
     source: Float[torch.Tensor, "d sh sw"],
     target: Float[torch.Tensor, "d gh gw"],
     points: Float[np.ndarray, "n 2"],
@@ -25,8 +25,7 @@ def cosines(
     at = torch.tensor(points.tolist(), dtype=source.dtype, device=source.device).reshape(-1, 2)
     if query == "cell":
         at = (at + 0.5).floor()
-    products: torch.Tensor = unit(sample(source, at)) @ unit(cells(target)).T
-    return products.view(len(at), *target.shape[1:])
+    return cosines(sample(source, at), target)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +61,7 @@ class SoftArgmax:
         points: Float[np.ndarray, "n 2"],
     ) -> Float[np.ndarray, "n 2"]:
         """Takes (x, y) keypoints of the source's grid frame to points of the target's grid frame."""
-        scores = self._narrowed(cosines(source, target, points, query=self._params.query))
+        scores = self._narrowed(compared(source, target, points, query=self._params.query))
         return soft_argmax(scores, self._params.temperature).cpu().numpy()
 
     def _narrowed(self, scores: Float[torch.Tensor, "n h w"]) -> Float[torch.Tensor, "n h w"]:
@@ -162,10 +161,9 @@ class Bilinear:
         inside = np.clip(points, 0, np.asarray([width - 1, height - 1], np.float32))
         before = np.minimum(np.floor(inside), np.maximum(np.asarray([width - 2, height - 2]), 0)).astype(np.float32)
         towards = inside - before
-        found = np.zeros_like(inside)
-        for right, below in ((0, 0), (1, 0), (0, 1), (1, 1)):
-            corner = np.minimum(before + np.asarray([right, below], np.float32), [width - 1, height - 1])
-            weight = np.abs([1 - right, 1 - below] - towards).prod(1, keepdims=True)
-            scores = cosines(source, target, corner.astype(np.float32), query="sampled")
-            found += weight * peaks(scores).cpu().numpy()
+        far = np.asarray([[[0, 0]], [[1, 0]], [[0, 1]], [[1, 1]]], np.float32)
+        corners = np.minimum(before + far, np.asarray([width - 1, height - 1], np.float32))
+        weights = np.abs(1 - far - towards).prod(2, keepdims=True)
+        best = peaks(compared(source, target, corners.reshape(-1, 2), query="sampled")).cpu().numpy()
+        found = (weights * best.reshape(corners.shape)).sum(0)
         return np.asarray(found, dtype=np.float32)

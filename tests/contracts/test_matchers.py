@@ -59,9 +59,9 @@ def test_the_order_of_the_keypoints_is_kept(name: str) -> None:
     source, target = drawn(16, *GRID), drawn(16, *GRID, seed=1)
     points = np.asarray([[1, 1], [5, 3], [0, 4]], np.float32)
     matcher = build(name)
-    np.testing.assert_array_equal(
-        matcher.match(source, target, points[::-1]), matcher.match(source, target, points)[::-1]
-    )
+    backwards = matcher.match(source, target, points[::-1])
+    # a product of matrices may sum another row's channels in another order
+    np.testing.assert_allclose(backwards, matcher.match(source, target, points)[::-1], rtol=1e-5)
 
 
 def test_no_keypoints_have_no_matches(name: str) -> None:

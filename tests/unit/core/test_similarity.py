@@ -1,9 +1,10 @@
 """Descriptors sampled, normalised and resized."""
 
+import pytest
 import torch
 from torch.nn import functional
 
-from matchkit.core.similarity import cells, resize, sample, unit
+from matchkit.core.similarity import cells, cosines, resize, sample, unit
 
 MAP = torch.randn(5, 3, 4, generator=torch.Generator().manual_seed(0))
 """(d, gh, gw)."""
@@ -38,6 +39,29 @@ def test_cells_are_row_major() -> None:
 def test_unit_length_and_zero_stays_zero() -> None:
     descriptors = torch.tensor([[3.0, 4.0], [0.0, 0.0], [1e-3, 0.0]])
     torch.testing.assert_close(unit(descriptors), torch.tensor([[0.6, 0.8], [0.0, 0.0], [1.0, 0.0]]))
+
+
+@pytest.mark.parametrize("memory", [torch.contiguous_format, torch.channels_last])
+def test_cosines_are_the_products_of_unit_descriptors(memory: torch.memory_format) -> None:
+    descriptors = MAP[None].to(memory_format=memory)[0]
+    queries = 7 * sample(descriptors, torch.tensor([(0.3, 1.2), (2.9, 0.0)]))
+    torch.testing.assert_close(cosines(queries, descriptors).flatten(1), unit(queries) @ unit(cells(descriptors)).T)
+
+
+def test_the_cosine_with_a_zero_descriptor_is_zero() -> None:
+    descriptors = MAP.clone()
+    descriptors[:, 1, 2] = 0
+    found = cosines(torch.stack([MAP[:, 0, 0], torch.zeros(5)]), descriptors)
+    assert found[:, 1, 2].tolist() == [0, 0]
+    assert found[1].abs().max() == 0
+    assert found[0, 0, 0] == pytest.approx(1.0)
+
+
+def test_cosines_of_half_precision_do_not_overflow() -> None:
+    descriptors = torch.full((4, 1, 2), 1000.0, dtype=torch.float16)
+    found = cosines(torch.ones(1, 4, dtype=torch.float16), descriptors)
+    assert found.dtype == torch.float32
+    torch.testing.assert_close(found, torch.ones(1, 1, 2), rtol=2e-3, atol=0)
 
 
 def test_resize_to_its_own_grid_is_the_map_itself() -> None:
