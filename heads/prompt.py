@@ -16,6 +16,7 @@ from matchkit.core.interfaces import BatchPair, Maps, PairBatch, PromptableBackb
 from matchkit.core.spec import FeatureSpec
 from matchkit.heads.prompt_kinds import (
     TEXT,
+    Beginning,
     ClassPrompt,
     HiddenStatePrompt,
     PromptOfImage,
@@ -35,6 +36,7 @@ class PromptParams(PromptedParams):
         kind: `single`, the same tokens for all images; `class`, tokens for each category; `hidden-state`, what the text
             encoder would give; `text` and `empty`, words, with nothing to learn.
         tokens: how many are learnt, fewer where the text encoder has room for fewer.
+        begin: what is learnt begins as `drawn` words (published), or as the words of the `template`.
         template: of `text`, in which `{category}` stands for an image's category.
         categories: for which `class` has tokens: those of the pairs that are trained on.
         unseen: what any other category takes: `text`, the template's words, or a trained category's tokens.
@@ -42,6 +44,7 @@ class PromptParams(PromptedParams):
 
     kind: Literal["single", "class", "hidden-state", "text", "empty"] = "single"
     tokens: int = 75
+    begin: Literal["drawn", "template"] = "drawn"
     template: str = "a photo of a {category}"
     categories: tuple[str, ...] = ()
     unseen: str = TEXT
@@ -171,16 +174,17 @@ class Prompt:
 
 def _begun(params: PromptParams, backbone: PromptableBackbone) -> PromptOfImage:
     """The prompt before it is trained."""
+    beginning = Beginning(seed=params.seed, template=params.template if params.begin == "template" else None)
     if params.kind == "single":
-        return SinglePrompt(backbone, count=params.tokens, seed=params.seed)
+        return SinglePrompt(backbone, count=params.tokens, beginning=beginning)
     if params.kind == "hidden-state":
-        return HiddenStatePrompt(backbone, seed=params.seed)
+        return HiddenStatePrompt(backbone, beginning=beginning)
     if params.kind == "class":
         return ClassPrompt(
             backbone,
             categories=params.categories,
             count=params.tokens,
-            seed=params.seed,
+            beginning=beginning,
             unseen=params.unseen,
             template=params.template,
         )

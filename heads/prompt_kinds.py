@@ -34,12 +34,40 @@ def in_words(template: str, category: str) -> str:
     return template.replace("{category}", category)
 
 
-class SinglePrompt(nn.Module):
-    """Tokens that are the same for every image. They begin as the embeddings of random words."""
+class Beginning:
+    """What learnt prompts are before they are trained.
 
-    def __init__(self, backbone: PromptableBackbone, *, count: int, seed: int) -> None:
+    Args:
+        seed: of random words, as published.
+        template: where it is told, its words are the beginning instead.
+    """
+
+    def __init__(self, *, seed: int, template: str | None = None) -> None:
+        self._seed = seed
+        self._template = template
+
+    def tokens(self, backbone: PromptableBackbone, count: int, category: str = "") -> Float[torch.Tensor, "n d"]:
+        """Input embeddings, fewer where the text encoder has room for fewer; of a category, or of none."""
+        count = room(backbone, count)
+        if self._template is None:
+            tokens = backbone.drawn_tokens(count, generator(self._seed, "prompt", *[category] * bool(category)))
+        else:
+            tokens = backbone.told_tokens(in_words(self._template, category).strip(), count)
+        return tokens.detach().to("cpu", torch.float32).clone()
+
+    def states(self, backbone: PromptableBackbone) -> Float[torch.Tensor, "l c"]:
+        """What the cross-attentions are given: uniform in [0, 1), as published, or the states of the words."""
+        if self._template is None:
+            return torch.rand(backbone.states_shape, generator=generator(self._seed, "prompt"))
+        return backbone.states_of_text(in_words(self._template, "").strip())[0].detach().cpu().clone()
+
+
+class SinglePrompt(nn.Module):
+    """Tokens that are the same for every image."""
+
+    def __init__(self, backbone: PromptableBackbone, *, count: int, beginning: Beginning) -> None:
         super().__init__()
-        self.tokens = nn.Parameter(_drawn(backbone, count, generator(seed, "prompt")))
+        self.tokens = nn.Parameter(beginning.tokens(backbone, count))
 
     def states(self, backbone: PromptableBackbone, ids: Sequence[str]) -> Float[torch.Tensor, "_ l c"]:
         """One prompt's states for all images."""
@@ -56,7 +84,7 @@ class ClassPrompt(nn.Module):
         backbone: whose tokens they are.
         categories: for which there are tokens.
         count: of the tokens of each.
-        seed: of the words by which they begin.
+        beginning: of the tokens.
         unseen: the category whose tokens another category takes; `text` gives that the template.
         template: of the prompt in words.
     """
@@ -67,13 +95,12 @@ class ClassPrompt(nn.Module):
         *,
         categories: Sequence[str],
         count: int,
-        seed: int,
+        beginning: Beginning,
         unseen: str,
         template: str,
     ) -> None:
         super().__init__()
-        drawn = [_drawn(backbone, count, generator(seed, "prompt", category)) for category in categories]
-        self.tokens = nn.Parameter(torch.stack(drawn))
+        self.tokens = nn.Parameter(torch.stack([beginning.tokens(backbone, count, name) for name in categories]))
         self._row = {category: row for row, category in enumerate(categories)}
         self._unseen = unseen
         self._template = template
@@ -104,11 +131,11 @@ class ClassPrompt(nn.Module):
 
 
 class HiddenStatePrompt(nn.Module):
-    """What the text encoder would give, learnt for all images without one. It begins uniform in [0, 1)."""
+    """What the text encoder would give, learnt for all images without one."""
 
-    def __init__(self, backbone: PromptableBackbone, *, seed: int) -> None:
+    def __init__(self, backbone: PromptableBackbone, *, beginning: Beginning) -> None:
         super().__init__()
-        self.hidden = nn.Parameter(torch.rand(backbone.states_shape, generator=generator(seed, "prompt")))
+        self.hidden = nn.Parameter(beginning.states(backbone))
 
     def states(self, backbone: PromptableBackbone, ids: Sequence[str]) -> Float[torch.Tensor, "1 l c"]:
         """The states for all images."""
@@ -144,7 +171,3 @@ def room(backbone: PromptableBackbone, count: int) -> int:
     if min(count, backbone.most_tokens) < 1:
         raise ConfigError(f"{count} tokens were asked for, and there is room for {backbone.most_tokens}")
     return min(count, backbone.most_tokens)
-
-
-def _drawn(backbone: PromptableBackbone, count: int, draw: torch.Generator) -> Float[torch.Tensor, "n d"]:
-    return backbone.drawn_tokens(room(backbone, count), draw).detach().to("cpu", torch.float32).clone()

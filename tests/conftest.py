@@ -165,6 +165,9 @@ class Promptable:
     def drawn_tokens(self, count: int, draw: torch.Generator) -> torch.Tensor:
         return 0.1 * torch.randn(count, self.token_width, generator=draw)
 
+    def told_tokens(self, prompt: str, count: int) -> torch.Tensor:
+        return self._drawn((count, self.token_width), "told", prompt)
+
     def states_of_tokens(self, tokens: torch.Tensor) -> torch.Tensor:
         ends = self._weights["words"][: 7 - tokens.shape[1]].expand(len(tokens), -1, -1)
         framed = torch.cat([ends[:, :1], tokens, ends[:, 1:]], 1)

@@ -123,6 +123,15 @@ class PromptableDiffusion:
         self._require(count)
         return self._encoder.drawn(count, draw).float()
 
+    def told_tokens(self, prompt: str, count: int) -> Float[torch.Tensor, "n d"]:
+        """Input embeddings of a prompt in words, filled up as the text encoder does, from the second position on.
+
+        Raises:
+            ConfigError: there is no room for as many.
+        """
+        self._require(count)
+        return self._encoder.embedded(self._encoder.tokens(prompt))[0, 1 : 1 + count].float()
+
     def states_of_tokens(self, tokens: Float[torch.Tensor, "b n d"]) -> Float[torch.Tensor, "b l c"]:
         """The states, in fp32, of input embeddings that stand between the first and the last token.
 

@@ -73,6 +73,10 @@ class PromptableBackbone(Protocol):
         """Input embeddings of random words, with those of their positions, from the second position on."""
         ...
 
+    def told_tokens(self, prompt: str, count: int) -> Float[torch.Tensor, "n d"]:
+        """Input embeddings of a prompt in words, filled up as the text encoder does, from the second position on."""
+        ...
+
     def states_of_tokens(self, tokens: Float[torch.Tensor, "b n d"]) -> Float[torch.Tensor, "b l c"]:
         """The states of input embeddings that stand between the first and the last token."""
         ...

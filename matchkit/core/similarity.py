@@ -25,12 +25,19 @@ def cosines(
 
     The products are divided by the lengths of the cells, so a map of normalised cells is never written.
     """
-    whole = descriptors.to(torch.promote_types(descriptors.dtype, torch.float32))
-    # not `vector_norm`: across the channels of channels-first memory torch takes 5 to 20 times as long for it
-    lengths = whole.square().sum(0).sqrt().clamp_min(EPSILON)
     products: torch.Tensor = unit(queries) @ descriptors.flatten(1)
-    found: torch.Tensor = products.unflatten(1, descriptors.shape[1:]) / lengths
+    found: torch.Tensor = products.unflatten(1, descriptors.shape[1:]) / _lengths(descriptors).clamp_min(EPSILON)
     return found
+
+
+def _lengths(descriptors: Float[torch.Tensor, "d gh gw"]) -> Float[torch.Tensor, "gh gw"]:
+    """Those of the cells, in single precision at least."""
+    precision = torch.promote_types(descriptors.dtype, torch.float32)
+    if descriptors.stride(0) == 1:  # the channels lie last in memory: no squares are written
+        lengths: torch.Tensor = torch.linalg.vector_norm(descriptors, dim=0, dtype=precision)
+        return lengths
+    # not `vector_norm`: across the channels of channels-first memory torch takes 5 to 20 times as long for it
+    return descriptors.to(precision).square().sum(0).sqrt()
 
 
 def sample(

@@ -262,3 +262,10 @@ def test_a_timestep_outside_the_schedule_is_refused(
 def test_no_copy_at_once_is_refused() -> None:
     with pytest.raises(ConfigError, match="copies_at_once must be at least 1, not 0"):
         PromptableParams(copies_at_once=0)
+
+
+def test_told_tokens_are_those_of_the_words(backbone: PromptableDiffusion) -> None:
+    """Learnt tokens that begin so give the states of the words, but for the last one, which ends the prompt."""
+    told = backbone.told_tokens("a b", backbone.most_tokens)
+    states = backbone.states_of_tokens(told[None])
+    torch.testing.assert_close(states[:, :-1], backbone.states_of_text("a b")[:, :-1])
