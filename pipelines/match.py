@@ -46,7 +46,7 @@ class MatchParams:
         split: which pairs.
         points: how keypoints change between the image frame and the grid (`KEYPOINT_RULES`); `patch` is GeoAware-SC's,
             `align-corners` SD4Match's.
-        memory_gb: bound of the descriptors, and of the maps, that are held in memory.
+        memory_gb: bound of the descriptors that are held in memory, or of the maps for a head that describes pairs.
     """
 
     matcher: str = "nearest"
@@ -191,7 +191,9 @@ def _points(
 ) -> tuple[Mapping[str, Points], Mapping[str, int]]:
     """What is found for every pair, and how many pairs took which pose."""
     limit = round(params.memory_gb * 1e9)
-    maps = MapCache(store, layers=head.layers, timesteps=head.timesteps, limit=limit)
+    # of single images the descriptors are held instead, and a map is read once
+    held = limit if isinstance(head, PairHead) else 0
+    maps = MapCache(store, layers=head.layers, timesteps=head.timesteps, limit=held)
     if not alignment.poses:
         return predict(pairs, data.images, head, maps, matcher, limit=limit, points=params.points), {}
     if not isinstance(head, ImageHead):

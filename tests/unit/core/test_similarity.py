@@ -48,8 +48,9 @@ def test_cosines_are_the_products_of_unit_descriptors(memory: torch.memory_forma
     torch.testing.assert_close(cosines(queries, descriptors).flatten(1), unit(queries) @ unit(cells(descriptors)).T)
 
 
-def test_the_cosine_with_a_zero_descriptor_is_zero() -> None:
-    descriptors = MAP.clone()
+@pytest.mark.parametrize("memory", [torch.contiguous_format, torch.channels_last])
+def test_the_cosine_with_a_zero_descriptor_is_zero(memory: torch.memory_format) -> None:
+    descriptors = MAP[None].clone(memory_format=memory)[0]
     descriptors[:, 1, 2] = 0
     found = cosines(torch.stack([MAP[:, 0, 0], torch.zeros(5)]), descriptors)
     assert found[:, 1, 2].tolist() == [0, 0]
@@ -57,8 +58,9 @@ def test_the_cosine_with_a_zero_descriptor_is_zero() -> None:
     assert found[0, 0, 0] == pytest.approx(1.0)
 
 
-def test_cosines_of_half_precision_do_not_overflow() -> None:
-    descriptors = torch.full((4, 1, 2), 1000.0, dtype=torch.float16)
+@pytest.mark.parametrize("memory", [torch.contiguous_format, torch.channels_last])
+def test_cosines_of_half_precision_do_not_overflow(memory: torch.memory_format) -> None:
+    descriptors = torch.full((1, 4, 1, 2), 1000.0, dtype=torch.float16).to(memory_format=memory)[0]
     found = cosines(torch.ones(1, 4, dtype=torch.float16), descriptors)
     assert found.dtype == torch.float32
     torch.testing.assert_close(found, torch.ones(1, 1, 2), rtol=2e-3, atol=0)
