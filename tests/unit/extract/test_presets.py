@@ -22,6 +22,7 @@ PUBLISHED: dict[str, tuple[dict[str, int], tuple[int, ...], Canvas]] = {
     "dift": (UP1, (261,), Canvas((32, 32), "stretch", "bicubic")),
     "sd4match": (UP1, (50,), Canvas((32, 32), "stretch", "bilinear")),
     "sd4match-training": (UP1, (261,), Canvas((32, 32), "stretch", "bilinear")),
+    "sd4match-latents": ({"latent": 1, "latent.std": 1}, (0,), Canvas((32, 32), "stretch", "bilinear")),
     "cleandift": (UP1, (-1,), Canvas((32, 32), "stretch", "bicubic")),
     "geoaware": (CROPS, (50,), Canvas((48, 48), "letterbox", "lanczos", bars=0.0)),
     "sd-dino": (CROPS, (100,), Canvas((48, 48), "letterbox", "lanczos", bars=0.0)),
@@ -41,6 +42,8 @@ def build(sd_folder: Path, dinov2_folder: Path) -> Any:
             params |= {"crop": 32, "canvas": 48, "dino_canvas": 96, "dino_weights": str(dinov2_folder)}
         else:
             params |= {"input_size": 32}
+        if backbone == "sd-latents":
+            params |= {"dino_weights": str(dinov2_folder), "dino_crop": "whole"}
         if "unet" in params:
             params["unet"] = str(sd_folder / "unet" / "diffusion_pytorch_model.safetensors")
         loaded: Backbone = BACKBONES.build(backbone, params, where=name, device=torch.device("cpu"))
