@@ -1,6 +1,7 @@
 """The device that torch computes on."""
 
 import logging
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -8,11 +9,15 @@ import torch
 
 from matchkit.core.errors import DeviceError
 
+LOCAL_RANK = "LOCAL_RANK"
+"""By which launchers of torch tell a process its number on this machine."""
 log = logging.getLogger(__name__)
 
 
 def choose_device(name: str) -> torch.device:
     """The device called `name`; `auto` takes CUDA, then Apple's MPS, then the CPU, and logs which.
+
+    Of several processes that a launcher started, as `accelerate launch` does, each takes a GPU of its own.
 
     Raises:
         DeviceError: the device asked for is not there. There is no silent fall-back.
@@ -26,6 +31,8 @@ def choose_device(name: str) -> torch.device:
         raise DeviceError(
             f"--device {name}: no such device here. Use --device cpu, or --device auto to take what is there"
         )
+    if name == "cuda" and LOCAL_RANK in os.environ:
+        name = f"cuda:{os.environ[LOCAL_RANK]}"
     return torch.device(name)
 
 

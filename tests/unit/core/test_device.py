@@ -35,5 +35,13 @@ def test_auto_takes_cuda_where_there_is_one(monkeypatch: pytest.MonkeyPatch) -> 
     assert choose_device("cuda:1").index == 1
 
 
+def test_each_process_of_a_launcher_has_a_gpu_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setenv("LOCAL_RANK", "3")
+    assert choose_device("auto") == choose_device("cuda") == torch.device("cuda", 3)
+    assert choose_device("cuda:1").index == 1
+    assert choose_device("cpu").type == "cpu"
+
+
 def test_the_cpu_is_always_there() -> None:
     assert choose_device("cpu").type == "cpu"
