@@ -27,8 +27,8 @@ class PromptLossParams:
     """Parameters of the loss; the defaults are the published ones.
 
     Attributes:
-        loss: `sd4match`, the published one, with keypoints between cells; `source-000`, the source's descriptor taken
-            at a whole cell and a Gaussian over all cells of the target.
+        loss: `sd4match`, the published one, with keypoints between cells; `source-000`, keypoints
+            at whole cells in both images, and a Gaussian over all cells about the target's.
         temperature: of the softmax over the target's cells.
         sigma: of the Gaussian about the target, in cells.
     """
@@ -66,15 +66,17 @@ def _keypoints(
     pair: BatchPair,
 ) -> Float[torch.Tensor, " n"]:
     """The loss of each keypoint of a pair, in fp32 whatever the network's precision."""
-    points = pair.target_points.to(source)
     with torch.autocast(source.device.type, enabled=False):
         if params.loss == "sd4match":
             logs = log_shares(source, target, pair.source_points.to(source), temperature=params.temperature)
-            return near_target(logs, points, sigma=params.sigma)
+            return near_target(logs, pair.target_points.to(source), sigma=params.sigma)
         width = source.shape[2]
-        at = torch.stack([pair.source_cells % width, pair.source_cells // width], 1).to(source)
+        at, to = (
+            torch.stack([cells % width, cells // width], 1).to(source)
+            for cells in (pair.source_cells, pair.target_cells)
+        )
         logs = log_shares(source, target, at, temperature=params.temperature)
-        targets = gaussian_targets(points, (logs.shape[1], logs.shape[2]), sigma=params.sigma)
+        targets = gaussian_targets(to, (logs.shape[1], logs.shape[2]), sigma=params.sigma)
         return -(targets * logs.flatten(1)).sum(1)
 
 

@@ -82,9 +82,9 @@ def test_a_gaussian_over_all_cells_sums_to_one() -> None:
     assert (targets[0, 14] / targets[0, 8]).item() == pytest.approx(math.exp(-1 / 1.28), rel=1e-5)
 
 
-def test_the_sketch_is_a_cross_entropy_where_its_gaussian_is_narrow() -> None:
+def test_the_sketch_is_a_cross_entropy_between_whole_cells_where_its_gaussian_is_narrow() -> None:
     source, target = drawn(4, 6, 9, seed=1), drawn(4, 6, 9, seed=2)
-    pair = pair_of(torch.tensor([[1.4, 2.0], [3.0, 4.6]]), torch.tensor([[7.0, 0.0], [2.0, 5.0]]))
+    pair = pair_of(torch.tensor([[1.4, 2.0], [3.0, 4.6]]), torch.tensor([[7.4, 0.0], [2.0, 4.6]]))
     params = PromptLossParams(loss="source-000", sigma=0.1)
     rows, cells = (functional.normalize(maps.flatten(1).T) for maps in (source, target))
     expected = functional.cross_entropy(rows[[19, 48]] @ cells.T / 0.04, torch.tensor([7, 47]))
