@@ -1,0 +1,1 @@
+"""What a translated picture is worth: how well it was warped, and how it looks."""

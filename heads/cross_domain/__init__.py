@@ -1,0 +1,1 @@
+"""Exemplars across domains: a condition matched with a photograph, warped, and painted."""
