@@ -14,7 +14,11 @@ DATASETS = Registry(
     {
         "spair": "matchkit.extract.datasets.spair:open_spair",
         "toy": "matchkit.extract.datasets.spair:open_toy",
+        "toy-views": "matchkit.extract.datasets.toy_views:open_toy_views",
         "ap10k": "matchkit.extract.datasets.ap10k:open_ap10k",
+        "ade20k": "matchkit.extract.datasets.ade20k:open_ade20k",
+        "celeba-mask": "matchkit.extract.datasets.celeba_mask:open_celeba_mask",
+        "deepfashion": "matchkit.extract.datasets.deepfashion:open_deepfashion",
         "folder": "matchkit.extract.datasets.folder:open_folder",
     },
 )

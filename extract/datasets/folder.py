@@ -7,8 +7,21 @@ and `split` (default `test`). Images are named by their path below the folder wi
 `keypoints.yaml` may say which keypoints mirror each other (`flips: [[left_eye, right_eye]]`) and which look alike
 (`groups: [[left_paw, right_paw]]`), and `masks/<image's name>.png` which pixels show the object (those not black).
 
-Sizes and keypoints are those of the upright photograph, as a viewer shows it: with its EXIF orientation applied. One
-that lies on its side in its file needs a backbone with `oriented: true`.
+Conditions, for translation from a pose, a mask or edges, lie under the image's name in `conditions/`, where no file is
+taken for a photograph:
+
+    conditions/pose/<image>.json                  what OpenPose writes of one person (BODY_18 or BODY_25), or instead
+    conditions/pose/<image>_candidate.txt, conditions/pose/<image>_subset.txt
+    conditions/mask/<image>.png                   at each pixel the label of its class, in 8 bits
+    conditions/mask/classes.txt                   the names of the classes, a line each, that of label 0 first
+    conditions/edge/<image>.png                   edges, bright on black
+
+with what else is known of the images, by their names, in tables that may all be left out: `groups.csv`
+(`image,group`: images of one group show the same thing), `splits.csv` (`image,split`: trn, val or test) and
+`exemplars.csv` (`key,exemplar1,exemplar2,...`: the images from which one may be translated, the nearest first).
+
+Sizes, conditions and keypoints are those of the upright photograph, as a viewer shows it: with its EXIF orientation
+applied. One that lies on its side in its file needs a backbone with `oriented: true`.
 """
 
 import csv
@@ -19,13 +32,16 @@ from pathlib import Path
 
 import numpy as np
 import yaml
-from jaxtyping import Bool
+from jaxtyping import Bool, Float
 
+from matchkit.core.conditions import ConditionKind, ConditionSpec
 from matchkit.core.errors import DatasetError
 from matchkit.core.keypoints import KeypointScheme
 from matchkit.core.poses import ENDINGS as POSED
 from matchkit.core.poses import pose_of
 from matchkit.core.records import ImageRecord, Pair
+from matchkit.extract.conditions.in_folder import FOLDER as CONDITIONS
+from matchkit.extract.conditions.in_folder import FolderConditions
 from matchkit.extract.datasets.masks import read_marked
 from matchkit.extract.datasets.schemes import to_scheme
 from matchkit.extract.images import upright_size
@@ -61,6 +77,7 @@ class Folder:
         if not root.is_dir():
             raise DatasetError(f"{root} is not a folder. Give your images' folder with --root DIR")
         self.images: Mapping[str, ImageRecord] = _records(root)
+        self._conditions = FolderConditions(root, self.images, endings=ENDINGS, name=self.name)
 
     @property
     def splits(self) -> tuple[str, ...]:
@@ -111,6 +128,51 @@ class Folder:
         if image_id not in self.images:
             raise DatasetError(f"no image '{image_id}' in {self.root}")
         return read_marked(self.root / MASKS / f"{image_id}.png", size=self.images[image_id].size)
+
+    @property
+    def kinds(self) -> tuple[ConditionKind, ...]:
+        """The kinds of conditions that have a folder in `conditions/`."""
+        return self._conditions.kinds
+
+    def condition_spec(self, kind: ConditionKind) -> ConditionSpec:
+        """What the conditions of a kind are made of.
+
+        Raises:
+            DatasetError: there are none, or `classes.txt` cannot be understood.
+        """
+        return self._conditions.spec(kind)
+
+    def condition(self, image_id: str, kind: ConditionKind) -> Float[np.ndarray, "c h w"]:
+        """The condition of an image, upright as its size is, or of its mirrored copy `<image>@flip`.
+
+        Raises:
+            DatasetError: no such image or kind, or its file is missing, malformed or of another size.
+        """
+        return self._conditions.condition(image_id, kind)
+
+    def group(self, image_id: str) -> str:
+        """What `groups.csv` says that an image shows; its own id where it says nothing.
+
+        Raises:
+            DatasetError: no such image, or a malformed table.
+        """
+        return self._conditions.group(image_id)
+
+    def of_split(self, split: str) -> tuple[str, ...]:
+        """The images that `splits.csv` puts into a split, in its order.
+
+        Raises:
+            DatasetError: no such split or table, or a malformed one.
+        """
+        return self._conditions.of_split(split)
+
+    def exemplars(self, split: str) -> Mapping[str, tuple[str, ...]]:
+        """The exemplars that `exemplars.csv` has of a split's images, the nearest first.
+
+        Raises:
+            DatasetError: no such split or list, or a malformed one.
+        """
+        return self._conditions.exemplars(split)
 
     def _pair(self, number: int, source: str, target: str, rows: list[Row]) -> Pair:
         for image in (source, target):
@@ -164,7 +226,7 @@ def _records(root: Path) -> dict[str, ImageRecord]:
     records: dict[str, ImageRecord] = {}
     for path in sorted(root.rglob("*")):
         below = path.relative_to(root)
-        if path.suffix.lower() not in ENDINGS or below.parts[0] == MASKS:
+        if path.suffix.lower() not in ENDINGS or below.parts[0] in (MASKS, CONDITIONS):
             continue
         name = below.with_suffix("").as_posix()
         if name in records:

@@ -252,3 +252,16 @@ def test_a_folder_deeper_down_may_be_called_masks(root: Path, draw: Draw) -> Non
     (root / "venice" / "masks").mkdir(parents=True)
     draw((8, 8), 2).save(root / "venice" / "masks" / "a.png")
     assert "venice/masks/a" in open_folder(root).images
+
+
+def test_a_condition_is_as_large_as_the_upright_photograph(root: Path, draw: Draw) -> None:
+    save_turned(root / "phone.png", draw((20, 12), 2), 6)
+    (root / "conditions" / "edge").mkdir(parents=True)
+    Image.new("L", (12, 20), 255).save(root / "conditions" / "edge" / "phone.png")
+    data = open_folder(root)
+    assert list(data.images) == ["cats/tom", "phone", "rex"]
+    assert data.kinds == ("edge",)
+    assert data.condition("phone", "edge").shape == (2, 20, 12)
+    Image.new("L", (20, 12), 255).save(root / "conditions" / "edge" / "phone.png")
+    with pytest.raises(DatasetError, match=r"edge/phone\.png is 20 x 12 pixels, but its photograph 12 x 20"):
+        data.condition("phone", "edge")
