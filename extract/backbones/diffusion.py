@@ -5,6 +5,7 @@ timesteps 0..999; -1 is the clean latent, whose cumulative alpha is 1.
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 
 import torch
 from jaxtyping import Float
@@ -75,12 +76,22 @@ def add_noise(x: Latent, noise: Latent, *, alpha: Alpha) -> Latent:
     return alpha.sqrt() * x + (1 - alpha).sqrt() * noise
 
 
-def ddim_step(x: Latent, noise: Latent, *, alpha: Alpha, alpha_next: Alpha) -> Latent:
+def ddim_step(
+    x: Latent,
+    noise: Latent,
+    *,
+    alpha: Alpha,
+    alpha_next: Alpha,
+    revised: Callable[[Latent], Latent] | None = None,
+) -> Latent:
     """One deterministic DDIM update (eta = 0) from cumulative alpha `alpha` to `alpha_next`, in either direction.
 
     The order of the operations is the published one, in fp32: along fifty calls a rounding grows a few hundredfold.
+    Where `revised` is given, what it makes of the predicted clean latent goes on in that one's place.
     """
     clean = (x - (1 - alpha).sqrt() * noise) / alpha.sqrt()
+    if revised is not None:
+        clean = revised(clean)
     return alpha_next.sqrt() * clean + (1 - alpha_next).sqrt() * noise
 
 
@@ -107,15 +118,37 @@ def invert(
 
 
 def denoise(
-    x: Latent, predict_noise: Callable[[Latent, int], Latent], *, alphas: Float[torch.Tensor, " _"], steps: int
+    x: Latent,
+    predict_noise: Callable[[Latent, int], Latent],
+    *,
+    alphas: Float[torch.Tensor, " _"],
+    steps: int,
+    calls: int | None = None,
+    revise: Callable[[int, Latent], Latent] | None = None,
 ) -> Iterator[tuple[int, Latent]]:
-    """Generates from noise and yields (timestep, latent) of every call of the network, then (-1, the clean latent)."""
-    ascending = [CLEAN, *levels(steps, train_steps=len(alphas))]
+    """Generates from noise and yields (timestep, latent) of every call of the network, then (-1, the clean latent).
+
+    Args:
+        x: the latent at the level where it begins.
+        predict_noise: the network, told a latent and its level.
+        alphas: cumulative, one a train timestep.
+        steps: of the whole trajectory.
+        calls: how many of its last steps are taken: all of them by default, none where the latent is clean already.
+        revise: told a level and the clean latent that the call there predicts, makes the one that goes on.
+    """
+    ascending = [CLEAN, *levels(steps, train_steps=len(alphas))][: None if calls is None else calls + 1]
     for timestep, following in zip(ascending[:0:-1], ascending[-2::-1], strict=True):
         yield timestep, x
         alpha_next = torch.ones_like(alphas[0]) if following == CLEAN else alphas[following]
-        x = ddim_step(x, predict_noise(x, timestep), alpha=alphas[timestep], alpha_next=alpha_next)
+        revised = None if revise is None else partial(revise, timestep)
+        noise = predict_noise(x, timestep)
+        x = ddim_step(x, noise, alpha=alphas[timestep], alpha_next=alpha_next, revised=revised)
     yield CLEAN, x
+
+
+def painting_noise(shape: Sequence[int], ids: Sequence[str], *, seed: int) -> Float[torch.Tensor, "b zc zh zw"]:
+    """The noise from which pictures are painted, each from the seed and its id alone."""
+    return torch.stack([torch.randn(tuple(shape), generator=generator(seed, name, "painting")) for name in ids])
 
 
 def plain_noise(shape: Sequence[int], *, seed: int) -> Float[torch.Tensor, "1 zc zh zw"]:

@@ -16,14 +16,13 @@ from typing import Literal
 import torch
 from jaxtyping import Float, UInt8
 
-from matchkit.core.seeding import generator
 from matchkit.core.spec import FeatureSpec, StoredType
-from matchkit.extract.backbones.diffusion import denoise, generation_timesteps
+from matchkit.extract.backbones.diffusion import denoise, generation_timesteps, painting_noise
 from matchkit.extract.backbones.kernels import Kernels
 from matchkit.extract.backbones.options import departures
 from matchkit.extract.backbones.precision import STORED, Precision
-from matchkit.extract.backbones.prompts import Prompts, States
-from matchkit.extract.backbones.stable_diffusion import Latents, Pipeline, StableDiffusion
+from matchkit.extract.backbones.prompts import Prompts
+from matchkit.extract.backbones.stable_diffusion import Latents, Pipeline, StableDiffusion, Told
 from matchkit.extract.backbones.taps import Hook, Tapped
 
 PUBLISHED_SEED = 829304518
@@ -128,18 +127,21 @@ class SDGeneration:
     @torch.inference_mode()
     def __call__(self, prompts: Sequence[str], ids: Sequence[str]) -> Painted:
         """Paints a picture for each prompt; its noise is drawn from the seed and its id."""
-        wanted = torch.cat([self._encoder(prompt) for prompt in prompts])
-        unwanted = self._negative(ids)
+        wanted = Told(torch.cat([self._encoder(prompt) for prompt in prompts]))
+        unwanted = Told(self._negative(ids))
         stored = STORED[self.spec.dtype]
         by_timestep: dict[int, Tapped] = {}
 
         def predict_noise(latents: Latents, timestep: int) -> Latents:
-            noise, maps = self._guided(latents, timestep, wanted, unwanted)
+            noise, maps = self._network.guided(
+                latents, timestep, wanted=wanted, unwanted=unwanted, guidance=self._params.guidance
+            )
             if timestep in self._timesteps:
                 by_timestep[timestep] = {name: tensor.to("cpu", stored) for name, tensor in maps.items()}
             return noise
 
-        final = self._noise(ids)
+        shape, seed = self._network.latent_shape, self._params.seed
+        final = painting_noise(shape, ids, seed=seed).to(self._network.device)
         for _, latents in denoise(final, predict_noise, alphas=self._network.alphas, steps=self._params.steps):
             final = latents
         maps = {
@@ -147,16 +149,3 @@ class SDGeneration:
             for layer in self.spec.layers
         }
         return Painted(self._network.decode(final), maps)
-
-    def _guided(self, latents: Latents, timestep: int, wanted: States, unwanted: States) -> tuple[Latents, Tapped]:
-        guidance = self._params.guidance
-        if guidance == 1:
-            return self._network.predict(latents, timestep, wanted)
-        without, _ = self._network.predict(latents, timestep, unwanted)
-        noise, maps = self._network.predict(latents, timestep, wanted)
-        return without + guidance * (noise - without), maps
-
-    def _noise(self, ids: Sequence[str]) -> Latents:
-        shape = self._network.latent_shape
-        draws = [torch.randn(shape, generator=generator(self._params.seed, name, "painting")) for name in ids]
-        return torch.stack(draws).to(self._network.device)

@@ -4,9 +4,9 @@ What the backbones `sd-*` and `geoaware` have in common. Any folder in diffusers
 schedule: SD 1.x and 2.x by their own configurations, predicting epsilon or v.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
@@ -40,6 +40,8 @@ SMALLEST = 8
 """Pixels of which an input's side must be a multiple, for a VAE of three halvings."""
 UNREADABLE = (OSError, ValueError, KeyError, RuntimeError, SafetensorError)
 Latents = Float[torch.Tensor, "b zc zh zw"]
+Further = Callable[[Latents, Float[torch.Tensor, " b"], States], Mapping[str, Any]]
+"""Makes further arguments of the UNet, by their names, of the three of a call: latents, times and states."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +89,19 @@ class Posterior:
         what = ("posterior", copy) if copy else ("posterior",)
         draws = [torch.randn(self.mean.shape[1:], generator=generator(seed, name, *what)) for name in ids]
         return (self.mean + self.deviation * torch.stack(draws).to(self.mean)) * self.scale
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What a call of the UNet is told beside latents and time.
+
+    Attributes:
+        states: of the prompt, one for every latent or one for all.
+        further: what a ControlNet or a picture adds; None for the prompt alone.
+    """
+
+    states: States
+    further: Further | None = None
 
 
 class StableDiffusion:
@@ -198,17 +213,33 @@ class StableDiffusion:
         bounded = (decoded.float() / 2 + 0.5).clamp(0, 1)
         return (bounded * 255).round().to("cpu", torch.uint8).permute(0, 2, 3, 1).contiguous()
 
-    def predict(self, latents: Latents, timestep: int, states: States) -> tuple[Latents, Tapped]:
+    def predict(
+        self, latents: Latents, timestep: int, states: States, *, further: Further | None = None
+    ) -> tuple[Latents, Tapped]:
         """The predicted noise (epsilon) in fp32, and the maps of the call.
 
         Args:
             latents: scaled, in fp32.
             timestep: as the network is told it; -1 is the clean latent's in an inversion.
             states: of the prompt, one for every latent or one for all.
+            further: what the network is told beside them.
         """
         with self._taps.recording() as maps:
-            output = self._call(latents, timestep, states)
+            output = self._call(latents, timestep, states, further=further)
         return self._epsilon(latents, output, timestep), maps
+
+    def guided(
+        self, latents: Latents, timestep: int, *, wanted: Told, unwanted: Told, guidance: float
+    ) -> tuple[Latents, Tapped]:
+        """The noise led away from that of what is unwanted (classifier-free guidance), and the maps of what is wanted.
+
+        A guidance of 1 is what is wanted alone, in one call.
+        """
+        if guidance == 1:
+            return self.predict(latents, timestep, wanted.states, further=wanted.further)
+        without, _ = self.predict(latents, timestep, unwanted.states, further=unwanted.further)
+        noise, maps = self.predict(latents, timestep, wanted.states, further=wanted.further)
+        return without + guidance * (noise - without), maps
 
     def maps(self, latents: Latents, timestep: int, states: States) -> Tapped:
         """The maps of a call that ends when the last of them is there: what follows in the UNet is not computed."""
@@ -244,11 +275,13 @@ class StableDiffusion:
                 sums[name] = sums[name] + total if name in sums else total
         return {name: total / ensemble for name, total in sums.items()}
 
-    def _call(self, latents: Latents, timestep: int, states: States) -> Latents:
+    def _call(self, latents: Latents, timestep: int, states: States, *, further: Further | None = None) -> Latents:
         # a float time: -1 is outside the training range and the embedding is a sinusoid of any number
         times = torch.full((len(latents),), float(timestep), device=self.device)
         expanded = states.to(self.device, self._precision).expand(len(latents), -1, -1)
-        output: torch.Tensor = self.unet(latents.to(self._precision), times, encoder_hidden_states=expanded).sample
+        given = latents.to(self._precision)
+        more = {} if further is None else further(given, times, expanded)
+        output: torch.Tensor = self.unet(given, times, encoder_hidden_states=expanded, **more).sample
         return output
 
     def _epsilon(self, latents: Latents, output: Latents, timestep: int) -> Latents:

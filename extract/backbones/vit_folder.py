@@ -79,7 +79,7 @@ def load(folder: Path, params: TokenParams, *, kinds: Sequence[str], what: str) 
 
 def _model(folder: Path, kind: str) -> Any:  # noqa: ANN401 - any network of transformers
     loader = getattr(transformers, TOWERS.get(kind, "AutoModel"))
-    with quietly(), _without_report():
+    with quietly(), without_report():
         model, report = loader.from_pretrained(
             folder, use_safetensors=True, local_files_only=True, output_loading_info=True
         )
@@ -92,7 +92,7 @@ def _model(folder: Path, kind: str) -> Any:  # noqa: ANN401 - any network of tra
 
 
 @contextmanager
-def _without_report() -> Iterator[None]:
+def without_report() -> Iterator[None]:
     """Keeps transformers from listing all the weights of a text encoder as unexpected; what is missing is told here."""
     level = logging.get_verbosity()
     logging.set_verbosity_error()

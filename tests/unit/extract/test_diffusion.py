@@ -14,6 +14,7 @@ from matchkit.extract.backbones.diffusion import (
     inversion_timesteps,
     invert,
     levels,
+    painting_noise,
     plain_noise,
 )
 
@@ -126,3 +127,38 @@ def test_impossible_numbers_of_steps(steps: int) -> None:
 def test_impossible_keys(key: int, timesteps: Callable[..., object]) -> None:
     with pytest.raises(ConfigError, match=rf"keys must lie in 0\.\.49 for steps 50, not {key}"):
         timesteps((key,), steps=50)
+
+
+@pytest.mark.parametrize("calls", [0, 1, 25, 50])
+def test_the_last_steps_of_a_generation(alphas: torch.Tensor, calls: int) -> None:
+    """It begins where a whole one has as many steps left, and goes the same way."""
+    whole = list(denoise(torch.ones(1), fake_noise, alphas=alphas, steps=50))
+    rest = list(denoise(whole[50 - calls][1], fake_noise, alphas=alphas, steps=50, calls=calls))
+    assert rest == whole[50 - calls :]
+
+
+def test_a_clean_latent_that_is_revised(alphas: torch.Tensor) -> None:
+    told: list[tuple[int, float]] = []
+
+    def revise(timestep: int, clean: torch.Tensor) -> torch.Tensor:
+        told.append((timestep, float(clean)))
+        return torch.full_like(clean, 5.0)
+
+    path = list(denoise(torch.ones(1), fake_noise, alphas=alphas, steps=2, revise=revise))
+    high, low = alphas[500], alphas[0]
+    middle = low.sqrt() * 5 + (1 - low).sqrt() * 0.4
+    assert [timestep for timestep, _ in path] == [500, 0, CLEAN]
+    assert [float(x) for _, x in path] == pytest.approx([1.0, float(middle), 5.0])
+    seen = [
+        (1 - (1 - high).sqrt() * 0.4) / high.sqrt(),
+        (middle - (1 - low).sqrt() * (0.1 * middle + 0.3)) / low.sqrt(),
+    ]
+    assert [timestep for timestep, _ in told] == [500, 0]
+    assert [clean for _, clean in told] == pytest.approx([float(value) for value in seen])
+
+
+def test_the_noise_of_a_picture_is_its_own() -> None:
+    both = painting_noise((4, 8, 8), ["a", "b"], seed=1)
+    assert torch.equal(both[1:], painting_noise((4, 8, 8), ["b"], seed=1))
+    assert not torch.equal(both[0], both[1])
+    assert not torch.equal(both[1:], painting_noise((4, 8, 8), ["b"], seed=2))

@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 
 from matchkit.core.errors import WeightsError
 from matchkit.extract.backbones.diffusion import denoise, invert
-from matchkit.extract.backbones.stable_diffusion import Pipeline, StableDiffusion
+from matchkit.extract.backbones.stable_diffusion import Pipeline, StableDiffusion, Told
 
 CPU = torch.device("cpu")
 INVERSION = {-1: 1.0, 0: 1.011237, 60: 1.067934, 460: 0.905063, 960: 0.447024}
@@ -140,3 +140,27 @@ def test_other_weights_for_the_unet(sd_folder: Path, tmp_path: Path, images: tor
     save_file(doubled, tmp_path / "short.safetensors")
     with pytest.raises(WeightsError, match=r"short\.safetensors holds no weights of the UNet of .*conv_in\.weight"):
         build(sd_folder, unet=str(tmp_path / "short.safetensors"))
+
+
+@torch.no_grad()
+def test_guidance_and_what_a_call_is_told_further(sd_folder: Path) -> None:
+    network = build(sd_folder, layers=("up0.0",))
+    latents = torch.rand(2, 4, 8, 8, generator=torch.Generator().manual_seed(0))
+    wanted, unwanted = torch.zeros(1, 6, 8), torch.ones(2, 6, 8)
+    seen: list[tuple[torch.Size, list[float], torch.Tensor]] = []
+
+    def further(given: torch.Tensor, times: torch.Tensor, states: torch.Tensor) -> dict[str, Any]:
+        seen.append((given.shape, times.tolist(), states))
+        return {"attention_mask": None}
+
+    noise, maps = network.guided(
+        latents, 50, wanted=Told(wanted), unwanted=Told(unwanted, further=further), guidance=3.0
+    )
+    (without, _), (alone, expected) = (network.predict(latents, 50, states) for states in (unwanted, wanted))
+    torch.testing.assert_close(noise, 3 * alone - 2 * without, rtol=1e-4, atol=1e-5)
+    assert torch.equal(maps["up0.0"], expected["up0.0"])
+    assert [(shape, times) for shape, times, _ in seen] == [((2, 4, 8, 8), [50.0, 50.0])]
+    assert torch.equal(seen[0][2], unwanted)
+    one, _ = network.guided(latents, 50, wanted=Told(wanted), unwanted=Told(unwanted, further=further), guidance=1.0)
+    assert torch.equal(one, alone)
+    assert len(seen) == 1
