@@ -18,5 +18,7 @@ HEADS = Registry(
         "sequential-post-processor": "matchkit.heads.sequential:SequentialPostProcessor",
         "prompt": "matchkit.heads.prompt:Prompt",
         "conditional-prompt": "matchkit.heads.conditional_prompt:ConditionalPrompt",
+        "cross-domain": "matchkit.heads.cross_domain.head:CrossDomain",
+        "translator": "matchkit.heads.cross_domain.translator:Translator",
     },
 )

@@ -6,14 +6,15 @@ import logging
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Generic, Literal, TypeVar
 
 import torch
 from tqdm import tqdm
 
 from matchkit.core.errors import ConfigError
+from matchkit.core.exemplar_batches import Trains
 from matchkit.core.geometry import KeypointRuleName
-from matchkit.core.interfaces import PairBatch, ReadsMaps, TrainableHead
+from matchkit.core.interfaces import ReadsMaps
 from matchkit.core.spec import FeatureSpec
 from matchkit.heads.identity import RawLayer
 from matchkit.heads.processes import MixedPrecision, Processes
@@ -21,8 +22,10 @@ from matchkit.heads.weights import HeadWeights, keep
 
 CPU = torch.device("cpu")
 log = logging.getLogger(__name__)
+Batch = TypeVar("Batch")
 Validate = Callable[[ReadsMaps], float]
-Batches = Callable[[int], Iterator[PairBatch]]
+Batches = Callable[[int], Iterator[Batch]]
+Schedule = torch.optim.lr_scheduler.LRScheduler
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,8 +37,9 @@ class FitParams:
         pairs: pairs a step.
         lr: AdamW's learning rate; the largest one of a schedule.
         weight_decay: AdamW's.
-        schedule: `constant`, or `one-cycle` over all steps: from lr / 25 in 30 % of them to lr, then to lr / 250,000,
-            while the first beta goes from 0.95 to 0.85 and back.
+        schedule: `constant`; `one-cycle` over all steps: from lr / 25 in 30 % of them to lr, then to lr / 250,000,
+            while the first beta goes from 0.95 to 0.85 and back; `linear-decay`: constant for half of the steps, then
+            in a line to 0.
         mixed_precision: `no`, or the number type of the forward pass.
         validate_every: steps between validations; the last step is always validated.
         points: how keypoints become cells: `centre` honours pixel centres; `corner` is Diffusion Hyperfeatures' rule,
@@ -47,7 +51,7 @@ class FitParams:
     pairs: int = 1
     lr: float = 1e-3
     weight_decay: float = 0.0
-    schedule: Literal["constant", "one-cycle"] = "constant"
+    schedule: Literal["constant", "one-cycle", "linear-decay"] = "constant"
     mixed_precision: MixedPrecision = "no"
     validate_every: int = 1000
     points: KeypointRuleName = "centre"
@@ -88,7 +92,7 @@ def choose_layer(head: RawLayer, validate: Validate) -> tuple[RawLayer, float]:
     return candidates[best], scores[best]
 
 
-class Fit:
+class Fit(Generic[Batch]):
     """One fit of a trainable head; `run` starts it or takes it up where it stopped.
 
     Args:
@@ -106,7 +110,7 @@ class Fit:
 
     def __init__(
         self,
-        head: TrainableHead,
+        head: Trains[Batch],
         name: str,
         *,
         spec: FeatureSpec,
@@ -125,7 +129,7 @@ class Fit:
         groups = [group | {"lr": params.lr * group.pop("rate", 1.0)} for group in head.parameter_groups()]
         self._parameters = [parameter for group in groups for parameter in group["params"]]
         self._optimiser = torch.optim.AdamW(groups, lr=params.lr, weight_decay=params.weight_decay)
-        self._schedule = _one_cycle(self._optimiser, params) if params.schedule == "one-cycle" else None
+        self._schedule = _schedule(self._optimiser, params)
         self._prepared = self.processes.prepared(self._optimiser)
         self._losses: list[float] = []
         self._history: list[dict[str, float]] = []
@@ -137,7 +141,7 @@ class Fit:
         everything = {"head": self._head.config(), "spec": self._spec.digest(), "fit": self._about}
         return hashlib.sha256(json.dumps(everything, sort_keys=True).encode()).hexdigest()[:12]
 
-    def run(self, batches: Batches, validate: Validate) -> float:
+    def run(self, batches: Batches[Batch], validate: Validate) -> float:
         """Fits the head and returns the best validation score; `batches(n)` yields batches from number n on."""
         start = self._resume()
         self._files.best.parent.mkdir(parents=True, exist_ok=True)
@@ -155,7 +159,7 @@ class Fit:
             self._files.checkpoint.unlink(missing_ok=True)
         return self._best
 
-    def _step(self, batch: PairBatch) -> float:
+    def _step(self, batch: Batch) -> float:
         with self.processes.forward():
             loss = self._head.loss(batch)["total"]
         self.processes.step(loss, self._prepared, self._parameters)
@@ -220,7 +224,16 @@ class Fit:
         return float(best["validation"])
 
 
-def _one_cycle(optimiser: torch.optim.Optimizer, params: FitParams) -> torch.optim.lr_scheduler.OneCycleLR:
-    """Over exactly the steps of the fit: the released code counts one pair too few, and its last step but one fails."""
-    rates = [group["lr"] for group in optimiser.param_groups]
-    return torch.optim.lr_scheduler.OneCycleLR(optimiser, max_lr=rates, total_steps=params.steps)
+def _schedule(optimiser: torch.optim.Optimizer, params: FitParams) -> Schedule | None:
+    """None for a constant rate.
+
+    A cycle is over exactly the steps of the fit: GeoAware-SC's released code counts one pair too few, and its last step
+    but one fails.
+    """
+    if params.schedule == "one-cycle":
+        rates = [group["lr"] for group in optimiser.param_groups]
+        return torch.optim.lr_scheduler.OneCycleLR(optimiser, max_lr=rates, total_steps=params.steps)
+    if params.schedule == "linear-decay":
+        half = params.steps / 2
+        return torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: min(1.0, (params.steps - step) / half))
+    return None

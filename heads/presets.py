@@ -8,6 +8,7 @@ import math
 from typing import Any
 
 from matchkit.core.presets import Presets
+from matchkit.heads.presets_exemplars import TOLD as OF_EXEMPLARS
 
 SPAIR_PAIRS = 53_340
 """Training pairs of SPair-71k. Source: GeoAware-SC §5.1."""
@@ -125,4 +126,4 @@ TOLD: dict[str, tuple[str, dict[str, Any]]] = {
 }
 """What each is, and its parameters."""
 
-PRESETS = Presets("fit_head", "head", TOLD)
+PRESETS = Presets("fit_head", "head", TOLD | OF_EXEMPLARS)

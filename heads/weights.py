@@ -4,7 +4,7 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -17,6 +17,15 @@ from matchkit.heads import HEADS
 
 KEY = "matchkit"
 MakeBackbone = Callable[[Mapping[str, Any]], PromptableBackbone]
+
+
+@runtime_checkable
+class TakesState(Protocol):
+    """What parameters can be given to."""
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> object:
+        """Takes parameters by name, strictly."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +103,7 @@ class HeadWeights:
             head.to(device)
         return head
 
-    def give(self, head: TrainableHead) -> None:
+    def give(self, head: TakesState) -> None:
         """Gives a head the parameters.
 
         Raises:

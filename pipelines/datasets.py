@@ -1,4 +1,4 @@
-"""Makes the toy dataset: rendered objects in an SPair-71k tree."""
+"""Makes the datasets of rendered toy objects."""
 
 import logging
 import shutil
@@ -10,13 +10,17 @@ from typing import Literal
 
 from tqdm import tqdm
 
-from matchkit.core.errors import DatasetError
+from matchkit.core.errors import DatasetError, UnknownNameError
 from matchkit.core.params import build
 from matchkit.extract.datasets import open_dataset
 from matchkit.extract.datasets.toy import ToySizes, make_toy
+from matchkit.extract.datasets.toy.views import ViewSettings
+from matchkit.extract.datasets.toy.write_views import make_toy_views
 from matchkit.pipelines.settings import told
 
 log = logging.getLogger(__name__)
+MADE = ("toy", "toy-views")
+"""The datasets that can be made."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,27 +47,43 @@ class DatasetCounts:
     pairs: dict[str, int]
 
 
-def make(root: Path, settings: Sequence[str] = (), *, replace: bool = False) -> DatasetCounts:
-    """Renders the toy dataset into `root`; one of the same settings is kept, another one only gives way on `replace`.
+def make(name: str, root: Path | None = None, settings: Sequence[str] = (), *, replace: bool = False) -> DatasetCounts:
+    """Renders the dataset `toy` or `toy-views` into `root`, by default `data/<name>`.
+
+    One of the same settings is kept, another one only gives way on `replace`.
 
     Raises:
+        UnknownNameError: another dataset.
+        ConfigError: a setting that does not exist or is impossible.
         DatasetError: `root` holds something else, or the renderer is not installed.
     """
-    asked = told("make_toy", settings)
-    params = build(ToyParams, asked.values, where=asked.where)
-    sizes = ToySizes(**{field.name: getattr(params, field.name) for field in fields(ToySizes)})
-    render = partial(make_toy, seed=params.seed, sizes=sizes, style=params.style, size=params.size)
+    if name not in MADE:
+        raise UnknownNameError(f"'{name}' cannot be made; there are: {', '.join(MADE)}")
+    render = _toy(settings) if name == "toy" else _toy_views(settings)
+    root = root or Path("data") / name
     try:
         _with_progress(render, root)
     except DatasetError:
-        if not (replace and (root / "toy.json").is_file()):
+        if not (replace and (root / f"{name}.json").is_file()):
             raise
         # the new one first: should it fail, the old one is still there
         beside = root.with_name(f".{root.name}.new")
         _with_progress(render, beside)
         shutil.rmtree(root)
         beside.rename(root)
-    return count("toy", root)
+    return count(name, root)
+
+
+def _toy(settings: Sequence[str]) -> Callable[..., None]:
+    asked = told("make_toy", settings)
+    params = build(ToyParams, asked.values, where=asked.where)
+    sizes = ToySizes(**{field.name: getattr(params, field.name) for field in fields(ToySizes)})
+    return partial(make_toy, seed=params.seed, sizes=sizes, style=params.style, size=params.size)
+
+
+def _toy_views(settings: Sequence[str]) -> Callable[..., None]:
+    asked = told("make_toy_views", settings)
+    return partial(make_toy_views, settings=build(ViewSettings, asked.values, where=asked.where))
 
 
 def _with_progress(render: Callable[..., None], root: Path) -> None:

@@ -15,7 +15,7 @@ from matchkit.core.device import choose_device
 from matchkit.core.errors import WeightsError
 from matchkit.core.flips import Flips, FlipWeights
 from matchkit.core.geometry import KEYPOINT_RULES, KeypointRuleName
-from matchkit.core.interfaces import Head, ImageHead, PairHead, PromptedHead, ReadsMaps, TrainableHead
+from matchkit.core.interfaces import Head, ImageHead, PairBatch, PairHead, PromptedHead, ReadsMaps, TrainableHead
 from matchkit.core.keypoints import KeypointScheme
 from matchkit.core.params import build, divide
 from matchkit.core.records import Pair, PairDataset
@@ -29,6 +29,7 @@ from matchkit.heads import HEADS
 from matchkit.heads.fit import Fit, FitFiles, FitParams, choose_layer
 from matchkit.heads.identity import RawLayer
 from matchkit.heads.weights import HeadWeights, keep
+from matchkit.pipelines.fit_exemplars import EXEMPLAR_HEADS, fit_exemplars, refuse_store
 from matchkit.pipelines.match import predict
 from matchkit.pipelines.prompted import promptable
 from matchkit.pipelines.settings import features_path, told_for, weights_path
@@ -62,7 +63,7 @@ class FitHeadParams:
 
 @dataclass(frozen=True, slots=True)
 class Fitted:
-    """What a fit left: the weights, and the best PCK on the validation pairs in percent."""
+    """What a fit left: the weights, and the best score on the validation pairs: PCK in percent, or a head's own."""
 
     weights: Path
     validation: float
@@ -111,6 +112,9 @@ def fit_head(
     """
     asked = told_for("fit_head", dataset, entry, settings)
     name = str(asked.values.get("head") or entry)
+    if name in EXEMPLAR_HEADS:
+        refuse_store(store)
+        return Fitted(*fit_exemplars(dataset, entry, asked, out=out, device=device))
     kinds = (FitHeadParams, HEADS.load(name).Params, FitParams, FlipWeights)
     own, of_head, of_fit, of_flips = divide(asked.values, kinds, where=asked.where)
     params, fit_params = build(FitHeadParams, own, where=asked.where), build(FitParams, of_fit, where=asked.where)
@@ -219,7 +223,7 @@ def _digest(store: FeatureStore, pairs: Sequence[Pair]) -> str:
     return digest.hexdigest()[:12]
 
 
-def _train(fit: Fit, pairs: CachedPairs, params: FitParams, validation: Validation) -> float:
+def _train(fit: Fit[PairBatch], pairs: CachedPairs, params: FitParams, validation: Validation) -> float:
     done = fit.completed()
     if done is not None:
         log.info("this fit is complete already")

@@ -37,6 +37,7 @@ class DinoFeatures:
         width: channels of each.
         patch: a cell's side in pixels.
         checksum: of its weights.
+        device: on which it computes.
     """
 
     def __init__(self, weights: str = "tiny", *, device: torch.device) -> None:
@@ -53,6 +54,7 @@ class DinoFeatures:
             block.register_forward_hook(partial(self._keep, name))
         self.width, self.patch = network.width, network.patch
         self.checksum = checksum(folder, parts=PARTS)
+        self.device = device
 
     def __call__(self, images: Float[torch.Tensor, "b 3 h w"]) -> Maps:
         """The patch tokens of every block, before the final norm, of images in [0, 1].

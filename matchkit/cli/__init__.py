@@ -12,6 +12,7 @@ from matchkit import __version__
 from matchkit.cli.cache import cache
 from matchkit.cli.convert import convert
 from matchkit.cli.datasets import datasets
+from matchkit.cli.exemplars import conditions, evaluate_exemplars, pairs, translate
 from matchkit.cli.extract import extract, plan
 from matchkit.cli.generate import generate
 from matchkit.cli.heads import import_head
@@ -108,7 +109,7 @@ def list_names(kind: str) -> tuple[Any, Line]:
     return table, lambda names: "\n".join(f"{name:{width}}  {place}" for name, place in names.items())
 
 
-for command in (datasets, extract, plan, generate, import_head):
+for command in (datasets, extract, plan, conditions, pairs, translate, evaluate_exemplars, generate, import_head):
     main.add_command(command)
 for command in (convert, cache_export, cache_import):
     cache.add_command(command)

@@ -14,16 +14,16 @@ def datasets() -> None:
 
 
 @datasets.command("make")
-@click.argument("name", type=click.Choice(["toy"]))
-@click.option("--root", type=click.Path(path_type=Path), default=Path("data/toy"), show_default=True)
-@click.option("--replace", is_flag=True, help="Make a toy dataset of other settings anew.")
+@click.argument("name", type=click.Choice(["toy", "toy-views"]))
+@click.option("--root", type=click.Path(path_type=Path), help="The folder to make. [default: data/<name>]")
+@click.option("--replace", is_flag=True, help="Make a dataset of other settings anew.")
 @set_option
 @verb
-def datasets_make(name: str, root: Path, settings: tuple[str, ...], *, replace: bool) -> tuple[Any, Line]:
-    """Render the toy dataset."""
+def datasets_make(name: str, root: Path | None, settings: tuple[str, ...], *, replace: bool) -> tuple[Any, Line]:
+    """Render a dataset of toy objects: one with pairs, or one with conditions and several views an object."""
     from matchkit.pipelines.datasets import make
 
-    return make(root, settings, replace=replace), _dataset_line
+    return make(name, root, settings, replace=replace), _dataset_line
 
 
 @datasets.command("info")
@@ -38,5 +38,5 @@ def datasets_info(name: str, root: Path | None) -> tuple[Any, Line]:
 
 
 def _dataset_line(counts: Any) -> str:
-    pairs = ", ".join(f"{number:,} {split}" for split, number in counts.pairs.items())
+    pairs = ", ".join(f"{number:,} {split}" for split, number in counts.pairs.items()) or "none"
     return f"{counts.root}: {counts.images:,} images; pairs: {pairs}"

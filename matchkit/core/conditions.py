@@ -4,17 +4,28 @@ Source: Zhang et al., CoCosNet, CVPR 2020 (arXiv 2004.05571). A condition is kep
 pixel for pixel, and is put into an input as the photograph is.
 """
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal, Protocol, runtime_checkable
+from types import MappingProxyType
+from typing import Literal, Protocol, get_args, runtime_checkable
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, UInt8
 
-from matchkit.core.errors import ConfigError
+from matchkit.core.errors import ConfigError, StoreError
+from matchkit.core.geometry import Fit
 from matchkit.core.records import PairDataset
+from matchkit.core.spec import FeatureSpec, LayerSpec
 
 ConditionKind = Literal["pose", "mask", "edge"]
+KINDS: tuple[ConditionKind, ...] = get_args(ConditionKind)
+CONDITION = "condition"
+"""What a store of conditions names as its backbone, and its one layer."""
+LISTS = ("channels", "smooth", "outside", "classes")
+"""What a store's spec keeps of a condition's beside its kind, as JSON."""
+MOST_CLASSES: Mapping[str, int] = MappingProxyType({"fp16": 2**11 + 1, "fp32": 2**24 + 1})
+"""So many labels 0, 1, 2, ... a number type at rest holds exactly."""
 LABELS = "labels"
 """The one channel of a mask: at each pixel the number of its class."""
 
@@ -99,3 +110,75 @@ class ConditionedDataset(PairDataset, Protocol):
             DatasetError: it has none, or its list is malformed.
         """
         ...
+
+
+@runtime_checkable
+@runtime_checkable
+class Truth(Protocol):
+    """What is known of a target and its exemplar together."""
+
+    @property
+    def flow(self) -> Float[np.ndarray, "h w 2"]:
+        """Where the exemplar shows what each pixel of the target sees, (x, y) in its image frame; NaN where not."""
+        ...
+
+    @property
+    def picture(self) -> UInt8[np.ndarray, "h w 3"]:
+        """What the target's condition and the exemplar make together, in the target's image frame."""
+        ...
+
+
+@runtime_checkable
+class KnowsTruth(Protocol):
+    """A dataset that can tell what is right."""
+
+    def truth(self, target: str, exemplar: str) -> Truth:
+        """What is known of two images.
+
+        Raises:
+            DatasetError: no such images, or nothing is known of them together.
+        """
+        ...
+
+    def labels(self, image_id: str) -> UInt8[np.ndarray, "h w"]:
+        """The part that each pixel of an image shows, 0 for the background."""
+        ...
+
+
+def condition_features(spec: ConditionSpec, *, side: int, fit: Fit, dtype: Literal["fp16", "fp32"]) -> FeatureSpec:
+    """What a store says that keeps conditions of `spec` in inputs of (side, side) pixels; see `condition_spec_of`.
+
+    Raises:
+        ConfigError: a mask of more classes than the numbers of `dtype` tell apart.
+    """
+    if len(spec.classes) > MOST_CLASSES[dtype]:
+        raise ConfigError(
+            f"the labels of {len(spec.classes):,} classes are not exact in {dtype}, which has room for "
+            f"{MOST_CLASSES[dtype]:,}. Give --set dtype=fp32"
+        )
+    return FeatureSpec(
+        backbone=CONDITION,
+        weights="none",
+        layers=(LayerSpec(CONDITION, len(spec.channels), (side, side)),),
+        timesteps=(0,),
+        input_size=(side, side),
+        fit=fit,
+        dtype=dtype,
+        options={"kind": spec.kind, **{name: json.dumps(getattr(spec, name), ensure_ascii=False) for name in LISTS}},
+    )
+
+
+def condition_spec_of(features: FeatureSpec) -> ConditionSpec:
+    """What the conditions of a store are made of, exactly as their dataset told it.
+
+    Raises:
+        StoreError: they are no conditions.
+    """
+    kind = features.options.get("kind")
+    if features.backbone != CONDITION or kind not in KINDS:
+        raise StoreError(f"features of '{features.backbone}' are no conditions. Run: matchkit conditions")
+    try:
+        channels, smooth, outside, classes = (tuple(json.loads(str(features.options[name]))) for name in LISTS)
+        return ConditionSpec(KINDS[KINDS.index(kind)], channels, smooth, outside, classes)
+    except (KeyError, TypeError, ValueError) as error:
+        raise StoreError(f"the spec of these conditions cannot be understood: {error}") from error

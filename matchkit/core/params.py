@@ -11,7 +11,20 @@ from pydantic import TypeAdapter, ValidationError
 from matchkit.core.errors import ConfigError, nearest_name
 
 T = TypeVar("T")
-SECTIONS = ("make_toy", "generate", "extract", "fit_head", "match", "evaluate", "report")
+SECTIONS = (
+    "make_toy",
+    "make_toy_views",
+    "generate",
+    "extract",
+    "conditions",
+    "pairs",
+    "fit_head",
+    "translate",
+    "match",
+    "evaluate",
+    "evaluate_exemplars",
+    "report",
+)
 """The sections of `params.yaml`, one a stage or verb."""
 
 

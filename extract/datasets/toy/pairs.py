@@ -9,6 +9,7 @@ from jaxtyping import Bool, Int
 
 from matchkit.core.errors import DatasetError
 from matchkit.extract.datasets.toy.keypoints import CATEGORIES
+from matchkit.extract.datasets.toy.trees import shares
 
 POSES: tuple[str, ...] = ("Frontal", "Left", "Left", "Left", "Rear", "Right", "Right", "Right")
 """PASCAL VOC's word for each azimuth bin."""
@@ -41,12 +42,6 @@ class Annotated:
     size: int
 
 
-def shares(total: int) -> list[int]:
-    """`total` things dealt out evenly over the categories; the first ones get what is left over."""
-    each, left = divmod(total, len(CATEGORIES))
-    return [each + (i < left) for i in range(len(CATEGORIES))]
-
-
 def draw_pairs(
     images: Sequence[Annotated], *, count: int, split: str, rng: np.random.Generator
 ) -> list[tuple[Annotated, Annotated]]:
@@ -62,7 +57,7 @@ def draw_pairs(
         DatasetError: If the images do not hold as many pairs with `COMMON` keypoints seen in both.
     """
     drawn: list[list[tuple[Annotated, Annotated]]] = []
-    for category, wanted in zip(CATEGORIES, shares(count), strict=True):
+    for category, wanted in zip(CATEGORIES, shares(count, len(CATEGORIES)), strict=True):
         own = [image for image in images if image.category == category]
         candidates = _candidates(own)
         if len(candidates) < wanted:

@@ -10,7 +10,7 @@ from types import ModuleType
 from typing import Any, Literal, cast
 
 import numpy as np
-from jaxtyping import Bool, Float, Float32, Int, UInt8
+from jaxtyping import Bool, Float, Float32, Int, Int32, UInt8
 
 from matchkit.core.errors import DatasetError
 from matchkit.extract.datasets.toy import backdrop
@@ -33,6 +33,9 @@ class Rendering:
         image: Red green blue, 0 to 255.
         mask: Where the pixel's centre sees the object.
         surface: The point of the object that the pixel's centre sees, object frame (see `scene`); NaN elsewhere.
+        face: The triangle that the pixel's centre sees, -1 where none.
+        place: Where on it: the weights of its second and third corner.
+        depth: From the camera to that point, object units; infinite elsewhere.
         keypoints: Image frame, in the order of `KEYPOINT_NAMES`, the hidden ones too.
         visible: Whether a keypoint lies in the image and nothing hides it.
         box: xmin, ymin, xmax, ymax of the mask, in pixels, all inside.
@@ -43,6 +46,9 @@ class Rendering:
     image: UInt8[np.ndarray, "h w 3"]
     mask: Bool[np.ndarray, "h w"]
     surface: Float32[np.ndarray, "h w 3"]
+    face: Int32[np.ndarray, "h w"]
+    place: Float32[np.ndarray, "h w 2"]
+    depth: Float32[np.ndarray, "h w"]
     keypoints: Float32[np.ndarray, "k 2"]
     visible: Bool[np.ndarray, " k"]
     box: Float32[np.ndarray, " 4"]
@@ -70,8 +76,13 @@ def render(instance: Instance, view: View, *, size: int = 128, style: Style = "c
     centre = _trace(run, instance, camera, pixels)
     mask = np.zeros((size, size), bool)
     mask[rows, columns] = centre.hit
+    seen = rows[centre.hit], columns[centre.hit]
     surface = np.full((size, size, 3), np.nan, np.float32)
-    surface[rows[centre.hit], columns[centre.hit]] = centre.points
+    surface[seen] = centre.points
+    face, place = np.full((size, size), -1, np.int32), np.zeros((size, size, 2), np.float32)
+    face[seen], place[seen] = centre.face, centre.place
+    depth = np.full((size, size), np.inf, np.float32)
+    depth[seen] = lengths(centre.points - camera.position)[:, 0]
     image = _background(run, instance, view, camera=camera, size=size, style=style)
     image[rows, columns] = _antialiased(run, instance, view, camera=camera, pixels=pixels, behind=image[rows, columns])
     keypoints = camera.project(instance.keypoints.astype(float))
@@ -80,6 +91,9 @@ def render(instance: Instance, view: View, *, size: int = 128, style: Style = "c
         image=(np.clip(image, 0, 1) * 255 + 0.5).astype(np.uint8),
         mask=mask,
         surface=surface,
+        face=face,
+        place=place,
+        depth=depth,
         keypoints=keypoints.astype(np.float32),
         visible=_visible(run, instance, camera, keypoints=keypoints, size=size),
         box=_box(mask),
@@ -139,7 +153,8 @@ def _trace(run: Cast, instance: Instance, camera: Camera, pixels: Float[np.ndarr
     )
     normals = turned[:, 0] * w + turned[:, 1] * u + turned[:, 2] * v
     normals /= np.maximum(lengths(normals), 1e-9)
-    return Surface(hit=hit, face=face, points=points, normals=normals, rays=rays[hit])
+    place = np.concatenate([u, v], 1).astype(np.float32)
+    return Surface(hit=hit, face=face, place=place, points=points, normals=normals, rays=rays[hit])
 
 
 def _to_light(view: View) -> Float32[np.ndarray, " 3"]:

@@ -189,6 +189,19 @@ def sample_view(*, seed: int, category: str | None = None, azimuth: float | None
     )
 
 
+def filmed_by(camera: View, scene: View) -> View:
+    """The light and the surroundings of one view, seen by the camera of another."""
+    return replace(
+        scene,
+        azimuth=camera.azimuth,
+        elevation=camera.elevation,
+        roll=camera.roll,
+        distance=camera.distance,
+        span=camera.span,
+        offset=camera.offset,
+    )
+
+
 def _tint(rng: np.random.Generator) -> Colour:
     warm = rng.uniform(-0.06, 0.06)
     return (1.0 + float(warm), 1.0, 1.0 - float(warm))

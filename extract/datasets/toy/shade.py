@@ -15,10 +15,14 @@ _LOUD: tuple[Pattern, ...] = ("plain", "stripes", "patches")
 
 @dataclass(frozen=True)
 class Surface:
-    """What rays hit: `hit` over all rays; triangle, point, unit normal and ray of the n that did (object frame)."""
+    """What rays hit: `hit` over all rays; of the n that did, triangle, place on it, point, unit normal and ray.
+
+    A place is the weights of the triangle's second and third corner; all else is in the object frame.
+    """
 
     hit: Bool[np.ndarray, " r"]
     face: Int[np.ndarray, " n"]
+    place: Float32[np.ndarray, "n 2"]
     points: Float32[np.ndarray, "n 3"]
     normals: Float32[np.ndarray, "n 3"]
     rays: Float32[np.ndarray, "n 3"]

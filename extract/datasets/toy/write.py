@@ -9,13 +9,6 @@ index) alone: the bytes are the same whatever the number of workers.
 """
 
 import json
-import multiprocessing
-import os
-import shutil
-import tempfile
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
@@ -24,18 +17,27 @@ from typing import Any, get_args
 import numpy as np
 from PIL import Image
 
-from matchkit.core.errors import ConfigError, DatasetError
+from matchkit.core.errors import ConfigError
 from matchkit.extract.datasets.toy.keypoints import CATEGORIES, SPLIT_NAMES
-from matchkit.extract.datasets.toy.pairs import POSES, Annotated, annotate_pair, draw_pairs, pair_name, shares
+from matchkit.extract.datasets.toy.pairs import POSES, Annotated, annotate_pair, draw_pairs, pair_name
 from matchkit.extract.datasets.toy.render import Rendering, Style, render, require_embreex
 from matchkit.extract.datasets.toy.scene import sample_instance, sample_view
+from matchkit.extract.datasets.toy.trees import (
+    Progress,
+    count_workers,
+    is_made,
+    made_beside,
+    mapped,
+    settings_text,
+    shares,
+)
 
 REVISION: int = 1
 """Raised whenever the same settings give another picture or annotation."""
 KEYPOINT_SLOTS: int = 30
 """Keypoint ids in an SPair-71k image annotation, used or null."""
-
-Progress = Callable[[int, int], None]
+NOTE = "toy.json"
+"""Holds the settings that made a tree."""
 
 
 @dataclass(frozen=True)
@@ -120,50 +122,14 @@ def make_toy(
         ConfigError: If a setting is impossible.
     """
     settings = Settings(seed=seed, sizes=sizes or ToySizes(), style=style, size=size)
-    count = _cores() if workers is None else workers
-    if count < 1:
-        raise ConfigError(f"the toy dataset needs at least one worker, not {workers}")
-    if _is_made(root, settings):
+    count = count_workers(workers)
+    if is_made(root / NOTE, asdict(settings)):
         return
     require_embreex()
-    root.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{root.name}.", dir=root.parent) as beside:
-        tree = Path(beside) / root.name
+    with made_beside(root) as tree:
         images = _write_images(tree, settings, workers=count, progress=progress)
         _write_pairs(tree, settings, images)
-        (tree / "toy.json").write_text(_settings_text(settings))
-        if root.is_dir():
-            root.rmdir()  # empty, as _is_made has seen
-        shutil.move(tree, root)
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def _settings_text(settings: Settings) -> str:
-    return json.dumps(asdict(settings), indent=2) + "\n"
-
-
-def _is_made(root: Path, settings: Settings) -> bool:
-    """Whether `root` holds this very dataset; an error if it holds anything else."""
-    if not root.exists() or (root.is_dir() and not any(root.iterdir())):
-        return False
-    note = root / "toy.json"
-    if not note.is_file():
-        raise DatasetError(f"{root} is in the way: it holds no toy dataset. Give another folder, or move it away")
-    wanted = json.loads(_settings_text(settings))
-    try:
-        found = json.loads(note.read_text())
-    except ValueError as error:
-        raise DatasetError(f"{note} cannot be read. Delete {root} to render it anew") from error
-    if found == wanted:
-        return True
-    names = sorted(name for name in wanted if not isinstance(found, dict) or found.get(name) != wanted[name])
-    raise DatasetError(
-        f"{root} holds a toy dataset of other settings ({', '.join(names)}). "
-        f"Give another folder, or delete {root} to render it anew"
-    )
+        (tree / NOTE).write_text(settings_text(asdict(settings)))
 
 
 def _write_images(
@@ -176,31 +142,16 @@ def _write_images(
     jobs = [
         _Job(split, category, index)
         for split in SPLIT_NAMES
-        for category, count in zip(CATEGORIES, shares(settings.sizes.images(split)), strict=True)
+        for category, count in zip(CATEGORIES, shares(settings.sizes.images(split), len(CATEGORIES)), strict=True)
         for index in range(count)
     ]
     images: dict[str, list[Annotated]] = {split: [] for split in SPLIT_NAMES}
-    with _mapped(partial(_write_image, tree, settings), jobs, workers=workers) as made:
+    with mapped(partial(_write_image, tree, settings), jobs, workers=workers) as made:
         for done, (job, image) in enumerate(zip(jobs, made, strict=True), start=1):
             images[job.split].append(image)
             if progress is not None:
                 progress(done, len(jobs))
     return images
-
-
-@contextmanager
-def _mapped(function: Callable[[_Job], Annotated], jobs: list[_Job], *, workers: int) -> Iterator[Iterable[Annotated]]:
-    """`map` over this process or over freshly started ones, in order."""
-    if workers == 1 or len(jobs) < 2:
-        yield map(function, jobs)
-        return
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(min(workers, len(jobs)), mp_context=context) as pool:
-        try:
-            yield pool.map(function, jobs, chunksize=max(1, min(16, len(jobs) // (4 * workers))))
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
 
 
 def _write_image(tree: Path, settings: Settings, job: _Job) -> Annotated:
