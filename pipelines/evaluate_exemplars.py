@@ -25,8 +25,7 @@ from matchkit.heads.cross_domain.translator import Translator
 from matchkit.heads.weights import HeadWeights
 from matchkit.pipelines.exemplar_scores import Compared, ExemplarScores
 from matchkit.pipelines.fit_exemplars import fitted_on, open_stores
-from matchkit.pipelines.pairs import exemplars_path
-from matchkit.pipelines.settings import told, told_for, weights_path
+from matchkit.pipelines.settings import exemplar_report_path, exemplars_path, told, told_for, weights_path
 from matchkit.pipelines.translating import Translating
 
 log = logging.getLogger(__name__)
@@ -63,11 +62,6 @@ class EvaluatedExemplars:
     path: Path
     report: TranslationReport
     alarm: str
-
-
-def exemplar_report_path(dataset: str, head: str) -> Path:
-    """The report on a head between two domains."""
-    return Path("reports") / dataset / "exemplars" / f"{head}.json"
 
 
 def evaluate_exemplars(
@@ -134,8 +128,9 @@ def _scores(
     stores = open_stores(dataset, on, wanted=head.payloads)
     domains = stores.domains(head, payloads=(*head.payloads, PARTS), memory_gb=params.memory_gb, device=device)
     data = open_dataset(dataset, root)
+    decoder = decoder_for(dataset, on.latents, device=device) if LATENT in head.payloads else None
     compared = Compared(
-        head=Translating(head, latents=_decoder(dataset, on.latents, head, device=device), device=device),
+        head=Translating(head, latents=decoder, device=device),
         untrained=Translating(untrained, latents=None, device=device),
         matcher=matcher,
     )
@@ -144,9 +139,7 @@ def _scores(
     return ExemplarScores(compared, domains, data.images, truth, alphas=params.alphas, looks=looks)
 
 
-def _decoder(dataset: str, entry: str, head: CrossDomain | Translator, *, device: torch.device) -> LatentDecoder | None:
-    """The VAE of the latents that a head paints."""
-    if LATENT not in head.payloads:
-        return None
+def decoder_for(dataset: str, entry: str, *, device: torch.device) -> LatentDecoder:
+    """The VAE of the latents of an entry of `extract`."""
     values: Mapping[str, object] = told_for("extract", dataset, entry, ()).values
     return LatentDecoder(str(values.get("weights") or "tiny"), device=device)

@@ -14,7 +14,7 @@ from matchkit.cache.pairs import MapCache
 from matchkit.cache.store import FeatureStore
 from matchkit.core.conditions import ConditionSpec, condition_spec_of
 from matchkit.core.device import choose_device
-from matchkit.core.errors import ConfigError, WeightsError
+from matchkit.core.errors import ConfigError, StoreError, WeightsError
 from matchkit.core.exemplar_batches import LATENT, PARTS, PHOTO, ExemplarHead
 from matchkit.core.exemplars import Exemplars, read_exemplars
 from matchkit.core.params import build, divide
@@ -23,8 +23,7 @@ from matchkit.heads.cross_domain.translator import Translator
 from matchkit.heads.fit import Fit, FitFiles, FitParams
 from matchkit.heads.weights import HeadWeights
 from matchkit.pipelines.looking import features_for
-from matchkit.pipelines.pairs import exemplars_path
-from matchkit.pipelines.settings import Told, features_path, weights_path
+from matchkit.pipelines.settings import Told, exemplars_path, features_path, weights_path
 
 EXEMPLAR_HEADS = ("cross-domain", "translator")
 """The heads of the table that are fitted here."""
@@ -111,14 +110,21 @@ def open_stores(dataset: str, params: FitExemplarsParams, *, wanted: Sequence[st
     """Opens what a head needs of a dataset.
 
     Raises:
-        StoreError: one is not there.
+        StoreError: one is not there, or puts images into its input in another way than the features do.
     """
     told = {PHOTO: params.photos, LATENT: params.latents}
     payloads = {name: FeatureStore.open(features_path(dataset, told[name])) for name in wanted if name in told}
     condition = FeatureStore.open(features_path(dataset, params.conditions))
     if condition_spec_of(condition.spec).kind == "mask" or params.masks:
         payloads[PARTS] = FeatureStore.open(features_path(dataset, params.masks or params.conditions))
-    return Stores(FeatureStore.open(features_path(dataset, params.features)), condition, payloads)
+    maps = FeatureStore.open(features_path(dataset, params.features))
+    for store in (condition, *payloads.values()):
+        if store.spec.fit != maps.spec.fit:
+            raise StoreError(
+                f"{store} was made with fit {store.spec.fit}, but {maps} with {maps.spec.fit}: they show different "
+                "places. Make one of them anew with --set fit=..."
+            )
+    return Stores(maps, condition, payloads)
 
 
 def refuse_store(store: Path | str | None) -> None:

@@ -21,7 +21,7 @@ from matchkit.core.exemplars import Exemplars, write_exemplars
 from matchkit.core.params import build, check_names, parse_overrides, read_params, section
 from matchkit.extract.datasets import DATASETS
 from matchkit.pipelines.conditions import open_conditioned
-from matchkit.pipelines.settings import PARAMS_FILE, Told, features_path
+from matchkit.pipelines.settings import PARAMS_FILE, Told, exemplars_path, features_path
 
 log = logging.getLogger(__name__)
 SEMANTIC = "dino"
@@ -73,11 +73,6 @@ class Paired:
     images: int
     layer: str
     unlike: int
-
-
-def exemplars_path(dataset: str, split: str) -> Path:
-    """The list of exemplars of a split."""
-    return Path("exemplars") / dataset / f"{split}.jsonl"
 
 
 def pairs(

@@ -18,7 +18,8 @@ from matchkit.evaluate.report import (
     middle,
     summary_table,
 )
-from matchkit.pipelines.settings import told
+from matchkit.evaluate.translation.report import TranslationReport, markdown_table
+from matchkit.pipelines.settings import EXEMPLARS, told
 
 SUMMARY = Path("reports/summary.md")
 
@@ -51,6 +52,8 @@ class Summary:
 def report(settings: Sequence[str] = (), *, folder: Path = SUMMARY.parent) -> Summary:
     """Writes `summary.md` over the reports of every dataset in `folder`, and a plot `<dataset>/pck.svg` of each.
 
+    Reports on heads between two domains, in `<dataset>/exemplars`, have tables of their own.
+
     Raises:
         MatchkitError: there is no report, one without the reference or the average that is asked for, or two of a
             dataset with different alphas.
@@ -58,7 +61,8 @@ def report(settings: Sequence[str] = (), *, folder: Path = SUMMARY.parent) -> Su
     asked = told("report", settings)
     params = build(ReportParams, asked.values, where=asked.where)
     datasets = sorted({path.parent for path in folder.glob("*/*.json")})
-    if not datasets:
+    between = sorted({path.parent for path in folder.glob(f"*/{EXEMPLARS}/*.json")})
+    if not datasets and not between:
         raise MatchkitError(f"no reports in {folder}. Run: matchkit evaluate")
     parts, methods = ["# Summary"], 0
     for dataset in datasets:
@@ -66,10 +70,14 @@ def report(settings: Sequence[str] = (), *, folder: Path = SUMMARY.parent) -> Su
         methods += len(reports)
         parts.append(_section(dataset.name, reports, params))
         _plot(reports, dataset / "pck.svg", params)
+    for dataset in between:
+        translated = {path.stem: TranslationReport.load(path) for path in sorted(dataset.glob("*.json"))}
+        methods += len(translated)
+        parts += [f"## {dataset.parent.name}: exemplars across domains", markdown_table(translated)]
     path = folder / SUMMARY.name
     text = "\n\n".join(parts) + "\n"
     path.write_text(text)
-    return Summary(path, text, methods, len(datasets))
+    return Summary(path, text, methods, len({*datasets, *(dataset.parent for dataset in between)}))
 
 
 def _order(dataset: Path, methods: Sequence[str]) -> list[str]:

@@ -13,6 +13,8 @@ from matchkit.extract.datasets import DATASETS
 from matchkit.heads import presets as of_fit_head
 
 PARAMS_FILE = Path("params.yaml")
+EXEMPLARS = "exemplars"
+"""The folder of lists of exemplars, and that of the reports on heads which are given them."""
 PRESETS = PresetsByStage([of_extract.PRESETS, of_fit_head.PRESETS, of_match.PRESETS])
 NO_PRESETS_AFFAIR = ("split", "memory_gb")
 """Parameters of a section that stand over a preset of the command line, too."""
@@ -85,3 +87,13 @@ def predictions_path(dataset: str, head: str) -> Path:
 def report_path(dataset: str, head: str) -> Path:
     """The report on a head's predictions on a dataset."""
     return Path("reports") / dataset / f"{head}.json"
+
+
+def exemplars_path(dataset: str, split: str) -> Path:
+    """The lists of exemplars of a split's images."""
+    return Path(EXEMPLARS) / dataset / f"{split}.jsonl"
+
+
+def exemplar_report_path(dataset: str, head: str) -> Path:
+    """The report on a head between two domains."""
+    return Path("reports") / dataset / EXEMPLARS / f"{head}.json"

@@ -81,7 +81,9 @@ class ConditionedDataset(PairDataset, Protocol):
         ...
 
     def condition(self, image_id: str, kind: ConditionKind) -> Float[np.ndarray, "c h w"]:
-        """The condition of an image in its image frame, float32: [0, 1], of a mask the labels.
+        """The condition of an image, or of its mirrored copy `<id>@flip`, in its image frame, float32.
+
+        Values are in [0, 1], those of a mask its labels. A mirrored copy has its own left and right.
 
         Raises:
             DatasetError: no such image or kind, or its file is missing or malformed; names the file, and the line.
