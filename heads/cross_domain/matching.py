@@ -16,11 +16,14 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch.nn import functional
 from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.checkpoint import checkpoint
 
 from matchkit.core.similarity import unit
 
 FUSED = [SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION]
 """The kernels that never hold the matrix; torch's plain one does, so it is not allowed."""
+WIDEST = 256
+"""Channels of keys up to which fused kernels are quick; they know no more in their tables."""
 ROWS = 512
 """Rows of the matrix that are made at a time."""
 NEAR = 1.5
@@ -28,6 +31,7 @@ NEAR = 1.5
 REACH = 2
 """Cells each way from the best match that count for the place of a match between cells."""
 Rows = Float[torch.Tensor, "b cells d"]
+Values = Float[torch.Tensor, "b cells p"]
 
 
 def centred(maps: Float[torch.Tensor, "b d gh gw"]) -> Rows:
@@ -126,9 +130,15 @@ class Match:
 def _attend(
     queries: Rows, keys: Rows, payload: Float[torch.Tensor, "b p gh gw"], temperature: float
 ) -> Float[torch.Tensor, "b p gh gw"]:
+    values = payload.flatten(2).transpose(1, 2).to(keys.dtype)
+    attended = (_by_blocks if keys.shape[2] > WIDEST else _fused)(queries, keys, values, temperature)
+    result: torch.Tensor = attended.transpose(1, 2).unflatten(2, payload.shape[2:])
+    return result
+
+
+def _fused(queries: Rows, keys: Rows, values: Values, temperature: float) -> Values:
     """Fused kernels take values as wide as the keys: a payload is cut up and filled up to that."""
     width = keys.shape[2]
-    values = payload.flatten(2).transpose(1, 2).to(keys.dtype)
     parts = math.ceil(values.shape[2] / width)
     filled = functional.pad(values, (0, parts * width - values.shape[2]))
     # each part is a head of its own, with the same queries and keys
@@ -136,9 +146,20 @@ def _attend(
     asked, known = (rows[:, None].expand(-1, parts, -1, -1) for rows in (queries, keys))
     with sdpa_kernel(FUSED):
         attended = functional.scaled_dot_product_attention(asked, known, heads, scale=1 / temperature)
-    joined = attended.transpose(1, 2).flatten(2)[..., : values.shape[2]].transpose(1, 2)
-    warped: torch.Tensor = joined.unflatten(2, payload.shape[2:])
-    return warped
+    joined: torch.Tensor = attended.transpose(1, 2).flatten(2)[..., : values.shape[2]]
+    return joined
+
+
+def _by_blocks(queries: Rows, keys: Rows, values: Values, temperature: float) -> Values:
+    """For keys too wide for a fused kernel, as those of 3x3 cells: blocks of rows, made anew for their gradient."""
+
+    def warped(block: Rows) -> Values:
+        return (block @ keys.transpose(1, 2) / temperature).softmax(2) @ values
+
+    blocks = [
+        checkpoint(warped, block, use_reentrant=False, preserve_rng_state=False) for block in queries.split(ROWS, dim=1)
+    ]
+    return torch.cat(blocks, 1)
 
 
 def _logits(queries: Rows, keys: Rows, temperature: float) -> Iterator[Float[torch.Tensor, "b _ cells"]]:

@@ -190,7 +190,7 @@ class Translator:
         same = batch.same.to(made.device)
         if self.params.same:
             found["same"] = self.params.same * terms.of_same(made, own, same)
-        found |= self._seen(made, own, exemplars.payloads[PHOTO], same.to(made))
+        found |= self._seen(made, own, exemplars, same.to(made))
         found |= self._judged(made, own, batch, same.to(made))
         return found | {"total": torch.stack(list(found.values())).sum()}
 
@@ -200,7 +200,7 @@ class Translator:
         of_head = self.matcher.loss(batch)
         return {f"head.{name}": term for name, term in of_head.items() if name != "total"}
 
-    def _seen(self, made: Payload, own: Payload, exemplars: Payload, pseudo: Float[torch.Tensor, " b"]) -> Terms:
+    def _seen(self, made: Payload, own: Payload, exemplars: Photographs, pseudo: Float[torch.Tensor, " b"]) -> Terms:
         """The losses of the network that looks at the pictures."""
         params = self.params
         if not params.sees:
@@ -208,7 +208,7 @@ class Translator:
         if self._features is None:
             raise ConfigError(f"translator: {', '.join(SEEING)} need a network that looks: none was given")
         of_made, of_own, of_exemplar = (
-            self._features((pictures + 1) / 2) for pictures in (made, own, exemplars.to(made))
+            self._features((pictures + 1) / 2) for pictures in (made, own, exemplars.payloads[PHOTO].to(made))
         )
         found: Terms = {}
         if params.feature:

@@ -1,6 +1,7 @@
 """From files and ids to what a head is given: the same as lies in the stores, or a refusal."""
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from matchkit.core.errors import ConfigError, DatasetError, SpecMismatchError
 from matchkit.core.exemplar_batches import LATENT, PHOTO
 from matchkit.heads.cross_domain.settings import CrossDomainParams
 from matchkit.heads.weights import HeadWeights
+from matchkit.pipelines import exemplar_inputs as module
 from matchkit.pipelines.exemplar_inputs import ExemplarInputs
 
 SIZE = (40, 30)
@@ -24,12 +26,13 @@ CHANNELS = {"mask": 3, "edge": 2, "pose": 20}
 
 
 def made(
-    kind: ConditionKind = "mask", *, dataset: str = "folder", category: str = "", **changes: Any
+    kind: ConditionKind = "mask", *, category: str = "", timesteps: tuple[int, ...] = (0,), **changes: Any
 ) -> ExemplarInputs:
     fit = {"dataset": "folder", "features": "maps", "conditions": kind, "photos": "photos", "latents": "latents"}
-    kept = HeadWeights("cross-domain", {}, FeatureStore.open("features/folder/maps.zarr").spec, fit=fit)
+    spec = replace(FeatureStore.open("features/folder/maps.zarr").spec, timesteps=timesteps)
+    kept = HeadWeights("cross-domain", {}, spec, fit=fit)
     params = CrossDomainParams(**({"kind": kind, "channels": CHANNELS[kind], "side": 16} | changes))
-    return ExemplarInputs(kept, params, dataset=dataset, root=None, category=category, device="cpu")
+    return ExemplarInputs(kept, params, dataset="folder", root=None, category=category, device="cpu")
 
 
 def stored(store: str, image_id: str) -> torch.Tensor:
@@ -94,9 +97,12 @@ def test_a_file_is_taken_upright(project: Path) -> None:
     assert torch.equal(one.picture, other.picture)
 
 
-def test_the_timestep_of_the_head_is_taken(project: Path) -> None:
-    with pytest.raises(ValueError, match="is not in"):
-        made(timestep=7).exemplar("1", own=None, latent=False)
+def test_the_timestep_of_the_head_is_taken(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    two = {"rgb": torch.arange(2.0).view(1, 2, 1, 1, 1)}
+    monkeypatch.setattr(module, "_maps", lambda prepared, photo: two)
+    monkeypatch.setattr(ExemplarInputs, "_require", lambda *_: None)
+    inputs = made(timestep=3, timesteps=(7, 3))
+    assert inputs.exemplar("1", own=None, latent=False).photographs.maps["rgb"].flatten().tolist() == [1]
 
 
 def test_the_exemplars_own_condition(project: Path) -> None:
@@ -127,10 +133,10 @@ def test_joints_in_text_files(project: Path) -> None:
 
 
 def test_conditions_of_another_making(project: Path) -> None:
-    with pytest.raises(ConfigError, match="takes a mask of 4 channels, and .* of a mask of 3"):
+    with pytest.raises(ConfigError, match=r"takes a mask of 4 channels, and .* of a mask of 3"):
         made(channels=4).condition("1", canvas=(1, 1))
     Path("data/folder/conditions/mask/classes.txt").write_text("background\nears\n")
-    with pytest.raises(ConfigError, match="are others than those of 'folder'.* 2 channels, not 3"):
+    with pytest.raises(ConfigError, match=r"are others than those of 'folder'.* 2 channels, not 3"):
         made().condition("1", canvas=(1, 1))
 
 

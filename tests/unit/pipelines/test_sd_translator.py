@@ -1,5 +1,6 @@
 """Stable Diffusion behind a head: what it is given, and when it may match again."""
 
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -26,9 +27,10 @@ def drawn(*shape: int, seed: int = 0) -> torch.Tensor:
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
 
 
-def spec_of(folder: Path, **changes: Any) -> FeatureSpec:
-    told: dict[str, Any] = {"weights": str(folder), "layers": (LAYER,), "hook": "residual", "timesteps": (500,)}
-    return SDNoise(SDNoiseParams(**(told | changes)), device=CPU).spec
+@cache
+def spec_of(folder: Path) -> FeatureSpec:
+    told = SDNoiseParams(weights=str(folder), layers=(LAYER,), hook="residual", timesteps=(500,))
+    return SDNoise(told, device=CPU).spec
 
 
 def head_of(spec: FeatureSpec, **changes: Any) -> CrossDomain:
@@ -99,7 +101,12 @@ def test_matching_again_in_a_run(sd_folder: Path, monkeypatch: pytest.MonkeyPatc
     head, photographs, condition = head_of(spec), exemplars(spec), drawn(1, 3, 16, 16)
     asked: list[Match] = []
     returned = Match.returned
-    monkeypatch.setattr(Match, "returned", lambda self: asked.append(self) or returned(self))
+
+    def counted(self: Match) -> torch.Tensor:
+        asked.append(self)
+        return returned(self)
+
+    monkeypatch.setattr(Match, "returned", counted)
     with torch.no_grad():
         match = head.match(condition, photographs)
         shown = ShownExemplar(photographs, torch.rand(1, 3, 16, 16))
@@ -116,9 +123,9 @@ def test_matching_again_in_a_run(sd_folder: Path, monkeypatch: pytest.MonkeyPatc
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
-        ({"layers": ("up1.0",)}, "of its layers up2.0 are not handed over"),
+        ({"layers": ("up1.0",)}, "of its layers up2.0 are not handed over at that size"),
         ({"hook": "output"}, "at the hook 'residual', not at 'output'"),
-        ({"input_size": 32}, "of its layers up2.0 are not handed over"),
+        ({"input_size": 32}, "of its layers up2.0 are not handed over at that size"),
     ],
 )
 def test_a_head_of_other_maps_cannot_match_again(sd_folder: Path, changes: dict[str, Any], reason: str) -> None:

@@ -67,6 +67,15 @@ def test_equal_sides_warp_to_the_same_at_no_temperature() -> None:
     torch.testing.assert_close(own.back(payload), payload)
 
 
+@pytest.fixture(params=["fused", "blocks"])
+def path(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fused kernels, and blocks of rows as for keys that are too wide for these."""
+    if request.param == "blocks":
+        monkeypatch.setattr(matching, "WIDEST", 7)
+        monkeypatch.setattr(matching, "ROWS", 7)
+
+
+@pytest.mark.usefixtures("path")
 @pytest.mark.parametrize("channels", [1, 8, 11, 24])
 def test_attention_is_the_softmax_times_the_payload(channels: int) -> None:
     match, payload = drawn(), torch.randn(2, channels, *GRID)
@@ -77,6 +86,7 @@ def test_attention_is_the_softmax_times_the_payload(channels: int) -> None:
     torch.testing.assert_close(match.back(match.warp(payload)), dense(back, there), atol=1e-4, rtol=0)
 
 
+@pytest.mark.usefixtures("path")
 def test_so_are_its_gradients() -> None:
     found, payload = drawn(), torch.randn(2, 11, *GRID)
     weights = torch.randn(2, 11, *GRID)
