@@ -18,6 +18,8 @@ from matchkit.core.errors import ConfigError, StoreError, WeightsError
 from matchkit.core.exemplar_batches import LATENT, PARTS, PHOTO, ExemplarHead
 from matchkit.core.exemplars import Exemplars, read_exemplars
 from matchkit.core.params import build, divide
+from matchkit.core.records import ImageRecord
+from matchkit.extract.datasets import open_dataset
 from matchkit.heads import HEADS
 from matchkit.heads.cross_domain.translator import Translator
 from matchkit.heads.fit import Fit, FitFiles, FitParams
@@ -110,21 +112,31 @@ def open_stores(dataset: str, params: FitExemplarsParams, *, wanted: Sequence[st
     """Opens what a head needs of a dataset.
 
     Raises:
-        StoreError: one is not there, or puts images into its input in another way than the features do.
+        StoreError: one is not there.
     """
     told = {PHOTO: params.photos, LATENT: params.latents}
     payloads = {name: FeatureStore.open(features_path(dataset, told[name])) for name in wanted if name in told}
     condition = FeatureStore.open(features_path(dataset, params.conditions))
     if condition_spec_of(condition.spec).kind == "mask" or params.masks:
         payloads[PARTS] = FeatureStore.open(features_path(dataset, params.masks or params.conditions))
-    maps = FeatureStore.open(features_path(dataset, params.features))
-    for store in (condition, *payloads.values()):
-        if store.spec.fit != maps.spec.fit:
-            raise StoreError(
-                f"{store} was made with fit {store.spec.fit}, but {maps} with {maps.spec.fit}: they show different "
-                "places. Make one of them anew with --set fit=..."
-            )
-    return Stores(maps, condition, payloads)
+    return Stores(FeatureStore.open(features_path(dataset, params.features)), condition, payloads)
+
+
+def _require_one_place(stores: Stores, images: Mapping[str, ImageRecord]) -> None:
+    """Refuses stores that put an image into their inputs in different ways, but where both ways are the same.
+
+    Raises:
+        StoreError: naming one of the stores and an image.
+    """
+    maps = stores.maps
+    for store in (stores.condition, *stores.payloads.values()):
+        width, height = store.spec.input_size
+        for record in images.values():
+            if store.spec.fit != maps.spec.fit and record.size[0] * height != record.size[1] * width:
+                raise StoreError(
+                    f"{store} was made with fit {store.spec.fit}, but {maps} with {maps.spec.fit}: they show different "
+                    f"places of {record.path}. Make one of them anew with --set fit=..."
+                )
 
 
 def refuse_store(store: Path | str | None) -> None:
@@ -141,7 +153,13 @@ def refuse_store(store: Path | str | None) -> None:
 
 
 def fit_exemplars(
-    dataset: str, entry: str, asked: Told, *, out: Path | None = None, device: str = "auto"
+    dataset: str,
+    entry: str,
+    asked: Told,
+    *,
+    root: Path | None = None,
+    out: Path | None = None,
+    device: str = "auto",
 ) -> tuple[Path, float]:
     """Fits the head that an entry of `params.yaml` describes; a fit that is complete is kept.
 
@@ -160,6 +178,7 @@ def fit_exemplars(
     began = HeadWeights.load(Path(params.start)) if params.start else None
     wanted = (PHOTO, LATENT) if of_head.get("paints") == LATENT else (PHOTO,)
     stores = open_stores(dataset, params, wanted=wanted)
+    _require_one_place(stores, open_dataset(dataset, root).images)
     told = _told(name, of_head, stores, began)
     head = HEADS.build(name, told, where=asked.where, spec=stores.maps.spec)
     assert isinstance(head, ExemplarHead)

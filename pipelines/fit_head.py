@@ -114,7 +114,7 @@ def fit_head(
     name = str(asked.values.get("head") or entry)
     if name in EXEMPLAR_HEADS:
         refuse_store(store)
-        return Fitted(*fit_exemplars(dataset, entry, asked, out=out, device=device))
+        return Fitted(*fit_exemplars(dataset, entry, asked, root=root, out=out, device=device))
     kinds = (FitHeadParams, HEADS.load(name).Params, FitParams, FlipWeights)
     own, of_head, of_fit, of_flips = divide(asked.values, kinds, where=asked.where)
     params, fit_params = build(FitHeadParams, own, where=asked.where), build(FitParams, of_fit, where=asked.where)

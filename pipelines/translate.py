@@ -208,7 +208,8 @@ def _painter(fitted: _Fitted, name: str, *, dataset: str, device: torch.device) 
             raise ConfigError(
                 f"{path} was fitted with {store} {other}, and the head with {one}: they do not go together"
             )
-    if painter.kept.fit.get("start") != fitted.kept.fit.get("identity") and fitted.head is not painter.head:
+    ours, theirs = ({of.kept.fit.get(key) for key in ("identity", "start")} for of in (fitted, painter))
+    if not (ours & theirs) - {None, ""}:
         log.warning("%s was fitted with another head than the one that is told: it matches by its own", path)
     return painter
 

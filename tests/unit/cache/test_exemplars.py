@@ -111,8 +111,15 @@ def test_a_mask_is_given_one_channel_a_class(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("share", "size", "counts"),
-    [(0.5, 4, [2, 2, 2, 2]), (0.25, 4, [1, 1, 1, 1]), (1.0, 3, [3, 3, 3, 3]), (0.0, 2, [0, 0, 0, 0])]
-    + [(0.5, 1, [0, 1, 0, 1]), (0.3, 5, [1, 2, 1, 2]), (0.3, 1, [0, 0, 0, 1])],
+    [
+        (0.5, 4, [2, 2, 2, 2]),
+        (0.25, 4, [1, 1, 1, 1]),
+        (1.0, 3, [3, 3, 3, 3]),
+        (0.0, 2, [0, 0, 0, 0]),
+        (0.5, 1, [0, 1, 0, 1]),
+        (0.3, 5, [1, 2, 1, 2]),
+        (0.3, 1, [0, 0, 0, 1]),
+    ],
 )
 def test_pseudo_exemplars_have_their_share_whatever_the_size(
     domains: Domains, share: float, size: int, counts: list[int]

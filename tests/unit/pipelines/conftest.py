@@ -38,9 +38,9 @@ def exemplar_tree(
         pose = json.dumps({"people": [{"pose_keypoints_2d": joints.ravel().tolist()}]})
         (data / "conditions" / "pose" / f"{number}.json").write_text(pose)
     entries = {
-        "maps": {"backbone": "pixels", "input_size": 32, "cell": 4},
-        "photos": {"backbone": "pixels", "input_size": 16, "cell": 1},
-        "latents": {"backbone": "sd-latents", "weights": str(sd_folder)},
+        "maps": {"backbone": "pixels", "input_size": 32, "cell": 4, "fit": "letterbox"},
+        "photos": {"backbone": "pixels", "input_size": 16, "cell": 1, "fit": "letterbox"},
+        "latents": {"backbone": "sd-latents", "weights": str(sd_folder), "fit": "letterbox"},
     }
     told = {"extract": {"folder": entries}, "conditions": {"folder": {"mask": {"side": 16, "fit": "letterbox"}}}}
     (root / "params.yaml").write_text(yaml.safe_dump(told))
@@ -50,7 +50,7 @@ def exemplar_tree(
         for entry in entries:
             extract("folder", entry, device="cpu")
         for kind in ("mask", "edge", "pose"):
-            conditions("folder", kind, settings=() if kind == "mask" else ("side=16",))
+            conditions("folder", kind, settings=("side=16", "fit=letterbox"))
     return root
 
 

@@ -98,9 +98,12 @@ def test_a_fitted_translator_paints(project: Path) -> None:
 
 def test_a_translator_of_another_head_is_told_of(project: Path, caplog: pytest.LogCaptureFixture) -> None:
     fitted("cross", "cross-domain", MATCHER, identity="one")
-    fitted("spade", "translator", PAINTER, start="another")
+    fitted("spade", "translator", PAINTER, identity="its own", start="another")
     run(translator="spade")
     assert "spade.safetensors was fitted with another head" in caplog.text
+    caplog.clear()
+    run(head="spade", translator="spade")
+    assert not caplog.text
 
 
 def test_latents_are_painted_and_decoded(project: Path, sd_folder: Path) -> None:

@@ -293,7 +293,9 @@ def test_the_domain_term_alone_collapses_and_the_alarm_says_so(head: Build, batc
 def test_weights_are_kept_and_built_again(head: Build, batch: DrawBatch, spec: FeatureSpec) -> None:
     built, given = head(seed=3, neutral=(0.1, 0.2, 0.3)), batch()
     weights = keep(built, "cross-domain", spec=spec, fit={})
-    again = replace(weights, tensors={name: values.clone() for name, values in weights.tensors.items()}).build(device=CPU)
+    again = replace(weights, tensors={name: values.clone() for name, values in weights.tensors.items()}).build(
+        device=CPU
+    )
     assert isinstance(again, CrossDomain)
     assert again.params == built.params
     one, other = (which.match(given.targets.condition, given.exemplars) for which in (built, again))

@@ -174,12 +174,7 @@ def test_places_are_expected_within_two_cells_of_the_best(match: Match) -> None:
     for sample in range(2):
         for cell in range(CELLS):
             peak = int(logits[sample, cell].argmax())
-            near = [
-                (x, y)
-                for y in range(5)
-                for x in range(6)
-                if max(abs(x - peak % 6), abs(y - peak // 6)) <= 2
-            ]
+            near = [(x, y) for y in range(5) for x in range(6) if max(abs(x - peak % 6), abs(y - peak // 6)) <= 2]
             weights = torch.stack([logits[sample, cell, 6 * y + x] for x, y in near]).softmax(0)
             expected[sample, :, cell] = weights @ torch.tensor(near, dtype=torch.float32)
     assert (expected - expected.round()).abs().max() > 0.05

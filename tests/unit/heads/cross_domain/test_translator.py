@@ -251,9 +251,7 @@ def test_weights_are_kept_and_built_again(translator: Build, batch: DrawBatch, s
 
 
 @pytest.mark.parametrize("part", ["matcher", "generator", "judge"])
-def test_a_checkpoint_without_one_of_its_networks_is_an_error(
-    translator: Build, spec: FeatureSpec, part: str
-) -> None:
+def test_a_checkpoint_without_one_of_its_networks_is_an_error(translator: Build, spec: FeatureSpec, part: str) -> None:
     weights = keep(translator(adversarial=1.0), "translator", spec=spec, fit={})
     given = {name: values for name, values in weights.tensors.items() if not name.startswith(part)}
     assert len(given) < len(weights.tensors)
@@ -261,6 +259,8 @@ def test_a_checkpoint_without_one_of_its_networks_is_an_error(
         replace(weights, tensors=given).build(device=CPU)
 
 
-def test_photographs_are_described_as_by_its_matcher(translator: Build, photographs: Callable[..., Photographs]) -> None:
+def test_photographs_are_described_as_by_its_matcher(
+    translator: Build, photographs: Callable[..., Photographs]
+) -> None:
     head, given = translator(), photographs(["a"])
     assert torch.equal(head.describe(given.maps, given.ids), head.matcher.describe(given.maps, given.ids))
