@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
+from matchkit.cache.exemplars import Shares
 from matchkit.cache.store import FeatureStore
 from matchkit.cli import main
 from matchkit.core.errors import ConfigError, UnknownNameError
@@ -15,6 +16,7 @@ from matchkit.evaluate.pose_alignment import PoseAlignmentParams
 from matchkit.extract.presets import PRESETS
 from matchkit.heads import HEADS
 from matchkit.heads.fit import FitParams
+from matchkit.pipelines.fit_exemplars import EXEMPLAR_HEADS, FitExemplarsParams
 from matchkit.pipelines.fit_head import FitHeadParams
 from matchkit.pipelines.match import MatchParams
 from matchkit.pipelines.settings import PRESETS as ALL
@@ -127,7 +129,10 @@ def test_a_stage_without_presets_is_told_no_preset(file: Path) -> None:
 @pytest.mark.parametrize("preset", ALL.of("fit_head").table())
 def test_every_preset_of_fit_head_is_dealt_out(preset: str) -> None:
     params = ALL.params("fit_head", preset)
-    kinds = (FitHeadParams, HEADS.load(params["head"]).Params, FitParams, FlipWeights)
+    of_head = HEADS.load(params["head"]).Params
+    kinds = (FitHeadParams, of_head, FitParams, FlipWeights)
+    if params["head"] in EXEMPLAR_HEADS:
+        kinds = (FitExemplarsParams, of_head, FitParams, Shares)
     for kind, values in zip(kinds, divide(params, kinds, where=preset), strict=True):
         build(kind, values, where=preset)
 
