@@ -4,16 +4,15 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import torch
 from tqdm import tqdm
 
 from matchkit.core.conditions import KnowsTruth
 from matchkit.core.device import choose_device
-from matchkit.core.errors import ConfigError, DatasetError
+from matchkit.core.errors import ConfigError
 from matchkit.core.exemplar_batches import LATENT, PARTS
-from matchkit.core.exemplars import Exemplars, read_exemplars
+from matchkit.core.exemplars import Rank, read_exemplars
 from matchkit.core.params import build
 from matchkit.evaluate.translation.report import TranslationReport
 from matchkit.evaluate.translation.tally import ALPHAS
@@ -29,7 +28,6 @@ from matchkit.pipelines.settings import exemplar_report_path, exemplars_path, to
 from matchkit.pipelines.translating import Translating
 
 log = logging.getLogger(__name__)
-Rank = Literal["easy", "hard", "same"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,14 +104,7 @@ def exemplar_pairs(dataset: str, split: str, *, rank: Rank, limit: int = 0) -> l
     names = sorted(lists)
     if limit:
         names = names[:: max(1, len(names) // limit)][:limit]
-    return [(name, _exemplar(lists[name], rank)) for name in names]
-
-
-def _exemplar(entry: Exemplars, rank: Rank) -> str:
-    choices = entry.same if rank == "same" else entry.nearest
-    if not choices:
-        raise DatasetError(f"'{entry.image}' has no exemplar of rank '{rank}'. Run: matchkit pairs")
-    return choices[-1] if rank == "hard" else choices[0]
+    return [(name, lists[name].of(rank)) for name in names]
 
 
 def _scores(

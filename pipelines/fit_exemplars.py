@@ -3,7 +3,7 @@
 import hashlib
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,8 @@ from matchkit.pipelines.settings import Told, exemplars_path, features_path, wei
 
 EXEMPLAR_HEADS = ("cross-domain", "translator")
 """The heads of the table that are fitted here."""
+READ = ("features", "conditions", "photos", "latents", "masks")
+"""The parameters that name stores; a fitted head keeps them."""
 log = logging.getLogger(__name__)
 
 
@@ -103,9 +105,9 @@ class Stores:
 
 
 def fitted_on(kept: HeadWeights) -> FitExemplarsParams:
-    """What a fitted head was fitted on."""
-    names = [field.name for field in fields(FitExemplarsParams)]
-    return FitExemplarsParams(**{name: kept.fit[name] for name in names if name in kept.fit and name != "start"})
+    """The stores that a fitted head was fitted on."""
+    told: dict[str, Any] = {name: str(kept.fit[name]) for name in READ if name in kept.fit}
+    return FitExemplarsParams(**told)
 
 
 def open_stores(dataset: str, params: FitExemplarsParams, *, wanted: Sequence[str]) -> Stores:
@@ -160,11 +162,11 @@ def fit_exemplars(
     root: Path | None = None,
     out: Path | None = None,
     device: str = "auto",
-) -> tuple[Path, float]:
+) -> tuple[Path, float, str]:
     """Fits the head that an entry of `params.yaml` describes; a fit that is complete is kept.
 
     Returns:
-        Its file, and the best quality on the validation images.
+        Its file, the best quality on the validation images, and the unit of that.
 
     Raises:
         MatchkitError: an unknown parameter, stores or lists that are not there, or a head that does not fit them.
@@ -186,11 +188,8 @@ def fit_exemplars(
         raise ConfigError(f"{asked.where}: no loss has a weight, so that there is nothing to fit")
     if isinstance(head, Translator) and head.params.sees:
         head.see_with(features_for(head.params.vgg, device=chosen))
-    about: dict[str, Any] = {
-        "dataset": dataset,
-        **{key: value for key, value in asdict(params).items() if key != "start"},
-    }
-    about["start"] = _begin(head, name, began)
+    about: dict[str, Any] = {"dataset": dataset, "train": params.train, "validation_split": params.validation}
+    about |= {name: getattr(params, name) for name in READ} | {"start": _begin(head, name, began)}
     head.to(chosen)
     payloads = (*wanted, PARTS)
     domains = stores.domains(head, payloads=payloads, memory_gb=params.memory_gb, device=chosen)
@@ -200,10 +199,11 @@ def fit_exemplars(
     validation = _Validation(domains, lists[params.validation], head, count=params.validated, size=fit_params.pairs)
     files = FitFiles(out or weights_path(dataset, entry))
     fit = Fit(head, name, spec=stores.maps.spec, params=fit_params, files=files, about=about, device=chosen)
+    unit = "dB" if isinstance(head, Translator) else "%"
     done = fit.completed()
     if done is not None:
         log.info("this fit is complete already")
-        return files.best, done
+        return files.best, done, unit
     best = fit.run(
         lambda start: training.batches(
             size=fit_params.pairs,
@@ -214,7 +214,7 @@ def fit_exemplars(
         ),
         validation,
     )
-    return files.best, best
+    return files.best, best, unit
 
 
 def _told(name: str, of_head: Mapping[str, Any], stores: Stores, began: HeadWeights | None) -> dict[str, Any]:
@@ -275,7 +275,7 @@ class _Validation:
 def _judged(entry: Exemplars, *, same: bool) -> tuple[str, str, bool]:
     if same:
         return entry.image, (entry.same or (entry.image,))[0], True
-    return entry.image, entry.nearest[0], False
+    return entry.image, entry.of("easy"), False
 
 
 def _digest(domains: Domains, lists: Mapping[str, Mapping[str, Exemplars]]) -> str:

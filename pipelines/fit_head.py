@@ -63,10 +63,11 @@ class FitHeadParams:
 
 @dataclass(frozen=True, slots=True)
 class Fitted:
-    """What a fit left: the weights, and the best score on the validation pairs: PCK in percent, or a head's own."""
+    """What a fit left: the weights, and the best score on the validation pairs with its unit."""
 
     weights: Path
     validation: float
+    unit: str = "%"
 
 
 class Validation:

@@ -47,7 +47,7 @@ def fit_head(head: str, dataset: str, **options: Any) -> tuple[Any, Line]:
     """Fit HEAD, an entry of params.yaml or a head, on the training pairs from the store alone."""
     from matchkit.pipelines.fit_head import fit_head as run
 
-    return run(dataset, head, **options), lambda x: f"{x.weights}: {x.validation:.1f} % on the validation pairs"
+    return run(dataset, head, **options), lambda x: f"{x.weights}: {x.validation:.1f} {x.unit} on the validation pairs"
 
 
 @main.command()

@@ -5,8 +5,13 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import MappingProxyType
+from typing import Literal
 
 from matchkit.core.errors import DatasetError
+
+Rank = Literal["easy", "hard", "same"]
+"""The nearest exemplar, the last one of the list, and another photograph of the same thing."""
+ANEW = "or another list. Run: matchkit pairs"
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +30,17 @@ class Exemplars:
     nearest: tuple[str, ...]
     similarities: tuple[float, ...] = ()
     same: tuple[str, ...] = ()
+
+    def of(self, rank: Rank) -> str:
+        """The exemplar of a rank.
+
+        Raises:
+            DatasetError: there is none.
+        """
+        choices = self.same if rank == "same" else self.nearest
+        if not choices:
+            raise DatasetError(f"'{self.image}' has no exemplar of rank '{rank}': more photographs are needed, {ANEW}")
+        return choices[-1] if rank == "hard" else choices[0]
 
 
 def write_exemplars(path: Path, lists: Iterable[Exemplars]) -> None:
