@@ -139,7 +139,7 @@ def test_several_stores_are_not_one(project: Path) -> None:
 
 
 def test_the_stages_of_dvc_are_verbs_with_entries_of_their_own() -> None:
-    stages = yaml.safe_load((ROOT / "pipelines" / "exemplars" / "dvc.yaml").read_text())["stages"]
+    stages = yaml.safe_load((ROOT / "benchmarks" / "exemplars" / "dvc.yaml").read_text())["stages"]
     entries = yaml.safe_load((ROOT / "params.yaml").read_text())
     assert set(stages["fit-head"]["foreach"]) <= set(entries["fit_head"]["toy-views"])
     assert set(stages["fit-translator"]["foreach"]) <= set(entries["fit_head"]["toy-views"])

@@ -12,7 +12,7 @@ def test_the_temperature_falls_geometrically_and_stays() -> None:
     params = CrossDomainParams(temperature=0.01, warm=0.1, annealed=0.6)
     at = [params.temperature_at(progress) for progress in (0.0, 0.3, 0.6, 0.8, 1.0)]
     assert at == pytest.approx([0.1, 0.1**1.5, 0.01, 0.01, 0.01])
-    assert CrossDomainParams(temperature=0.02, annealed=0.0).temperature_at(0) == 0.02
+    assert CrossDomainParams(temperature=0.02, annealed=0.0).temperature_at(0.0) == 0.02
 
 
 @pytest.mark.parametrize(("side", "times"), [(32, 0), (64, 1), (256, 3)])
