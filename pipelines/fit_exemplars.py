@@ -24,7 +24,6 @@ from matchkit.heads import HEADS
 from matchkit.heads.cross_domain.translator import Translator
 from matchkit.heads.fit import Fit, FitFiles, FitParams
 from matchkit.heads.weights import HeadWeights
-from matchkit.pipelines.looking import features_for
 from matchkit.pipelines.settings import Told, exemplars_path, features_path, weights_path
 
 EXEMPLAR_HEADS = ("cross-domain", "translator")
@@ -187,6 +186,8 @@ def fit_exemplars(
     if not list(head.parameter_groups()):
         raise ConfigError(f"{asked.where}: no loss has a weight, so that there is nothing to fit")
     if isinstance(head, Translator) and head.params.sees:
+        from matchkit.pipelines.looking import features_for  # transformers takes seconds to import
+
         head.see_with(features_for(head.params.vgg, device=chosen))
     about: dict[str, Any] = {"dataset": dataset, "train": params.train, "validation_split": params.validation}
     about |= {name: getattr(params, name) for name in READ} | {"start": _begin(head, name, began)}
