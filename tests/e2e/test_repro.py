@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+pytestmark = pytest.mark.timeout(600)  # its fixture runs some forty stages, a process each, beside another worker
 ROOT = Path(__file__).parents[2]
 SMALL = {
     "train_images": 15,
