@@ -13,7 +13,7 @@ from matchkit.cache.exemplars import Domains
 from matchkit.core.conditions import KnowsTruth
 from matchkit.core.exemplar_batches import PARTS, PHOTO, Photographs
 from matchkit.core.records import ImageRecord
-from matchkit.evaluate.translation.appearance import by_depth
+from matchkit.evaluate.translation.appearance import Features, by_depth
 from matchkit.evaluate.translation.report import TranslationReport
 from matchkit.evaluate.translation.tally import PictureTally, Warped, WarpTally
 from matchkit.evaluate.translation.warping import copied
@@ -169,7 +169,9 @@ def _at(picture: Float[torch.Tensor, "3 h w"], side: int) -> Float[np.ndarray, "
     return resized[0].permute(1, 2, 0).clamp(0, 1).cpu().numpy()
 
 
-def _looking(looks: DinoFeatures) -> Any:  # noqa: ANN401 - evaluate.translation.appearance.Features
+def _looking(looks: DinoFeatures) -> Features:
+    """The network as scores are given it: arrays in, arrays out."""
+
     def features(picture: Float[np.ndarray, "h w 3"]) -> dict[str, Float[np.ndarray, "c _ _"]]:
         with torch.no_grad():
             given = torch.from_numpy(picture).permute(2, 0, 1)[None].float()
