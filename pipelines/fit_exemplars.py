@@ -15,7 +15,7 @@ from matchkit.cache.store import FeatureStore
 from matchkit.core.conditions import ConditionSpec, condition_spec_of
 from matchkit.core.device import choose_device
 from matchkit.core.errors import ConfigError, StoreError, WeightsError
-from matchkit.core.exemplar_batches import LATENT, PARTS, PHOTO, ExemplarHead
+from matchkit.core.exemplar_batches import LATENT, PARTS, PHOTO, ExemplarBatch, ExemplarHead
 from matchkit.core.exemplars import Exemplars, read_exemplars
 from matchkit.core.params import build, divide
 from matchkit.core.records import ImageRecord
@@ -201,21 +201,18 @@ def fit_exemplars(
     files = FitFiles(out or weights_path(dataset, entry))
     fit = Fit(head, name, spec=stores.maps.spec, params=fit_params, files=files, about=about, device=chosen)
     unit = "dB" if isinstance(head, Translator) else "%"
+    return files.best, _train(fit, training, fit_params, validation), unit
+
+
+def _train(fit: Fit[ExemplarBatch], training: CachedExemplars, params: FitParams, validation: "_Validation") -> float:
     done = fit.completed()
     if done is not None:
         log.info("this fit is complete already")
-        return files.best, done, unit
-    best = fit.run(
-        lambda start: training.batches(
-            size=fit_params.pairs,
-            seed=fit_params.order_seed,
-            steps=fit_params.steps,
-            start=start,
-            share=fit.processes.share,
-        ),
-        validation,
+        return done
+    size, seed, steps, share = params.pairs, params.order_seed, params.steps, fit.processes.share
+    return fit.run(
+        lambda start: training.batches(size=size, seed=seed, steps=steps, start=start, share=share), validation
     )
-    return files.best, best, unit
 
 
 def _told(name: str, of_head: Mapping[str, Any], stores: Stores, began: HeadWeights | None) -> dict[str, Any]:
