@@ -31,6 +31,7 @@ TRANSLATOR: dict[str, Any] = {
     "head": "translator",
     "joint": True,
     "base": False,
+    "detour": False,
     "generator": {"width": 64, "ups": 5, "middle": 2, "attention": True, "modulation": 128},
     "gain": 0.02,
     "same": 0.0,

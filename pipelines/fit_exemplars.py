@@ -257,7 +257,7 @@ class _Validation:
         self, domains: Domains, lists: Mapping[str, Exemplars], head: ExemplarHead, *, count: int, size: int
     ) -> None:
         names = sorted(lists)[:: max(1, len(lists) // count)][:count]
-        same = isinstance(head, Translator)
+        same = isinstance(head, Translator) and not head.params.detour
         chosen = [_judged(lists[name], same=same) for name in names]
         self._batches = CachedExemplars(domains, lists, shares=Shares())
         self._groups = [chosen[first : first + size] for first in range(0, len(chosen), size)]

@@ -225,6 +225,12 @@ def _filling(
     painter = _painter(fitted, name, dataset=dataset, device=device)
     if painter.paints != LATENT:
         raise ConfigError(f"the translator '{name}' paints a {painter.paints}: fit one with --set paints=latent")
+    theirs, ours = (str(of.kept.fit["latents"]) for of in (painter, fitted))
+    if theirs != ours:
+        raise ConfigError(
+            f"the translator '{name}' paints latents of '{theirs}', and the pipeline denoises those of '{ours}': fit "
+            f"one with --set paints=latent --set latents={ours}"
+        )
     assert isinstance(painter.head, Translator)
     return painter.head
 

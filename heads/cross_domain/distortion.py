@@ -1,4 +1,4 @@
-"""A photograph's distorted copy: which cell of it is which is known, so that it can be a pseudo exemplar.
+"""A photograph's distorted copy: which cell of it is which is known.
 
 Maps are distorted on their grids, not extracted again: a small turn, zoom and shift, without a flip, which would
 exchange left and right.
@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch.nn import functional
 
-from matchkit.core.exemplar_batches import PARTS, ExemplarBatch, Photographs
+from matchkit.core.exemplar_batches import PARTS, Photographs
 
 TURN = 0.35
 """Radians by which a copy is turned, at most."""
@@ -55,14 +55,6 @@ def distorted(photographs: Photographs, affine: Affine, chosen: Bool[torch.Tenso
             for name, values in photographs.payloads.items()
         },
     )
-
-
-def never_itself(batch: ExemplarBatch, draw: torch.Generator) -> Photographs:
-    """The exemplars, distorted where one is its own target: a copy would be answered by its place in the picture."""
-    own = [one == other for one, other in zip(batch.targets.ids, batch.exemplars.ids, strict=True)]
-    chosen: Bool[torch.Tensor, " b"] = torch.tensor(own)
-    affine = draw_distortions(len(own), draw)
-    return distorted(batch.exemplars, affine, chosen) if chosen.any() else batch.exemplars
 
 
 def cells_in_copy(

@@ -20,8 +20,9 @@ from matchkit.core.seeding import generator
 from matchkit.core.similarity import resize, unit
 from matchkit.core.spec import FeatureSpec
 from matchkit.heads.cross_domain import terms
-from matchkit.heads.cross_domain.distortion import cells_in_copy, distorted, draw_distortions, never_itself
+from matchkit.heads.cross_domain.distortion import cells_in_copy, distorted, draw_distortions
 from matchkit.heads.cross_domain.matching import Match, centred
+from matchkit.heads.cross_domain.pseudo import never_itself
 from matchkit.heads.cross_domain.settings import CrossDomainParams
 from matchkit.heads.cross_domain.towers import LightTowers, PaperTowers, Towers, paper_side
 

@@ -32,9 +32,17 @@ def semantic(warped: Maps, own: Maps) -> Scalar:
     return (1 - functional.cosine_similarity(warped, own, dim=1)).mean()
 
 
-def of_same(warped: Maps, own: Maps, same: Bool[torch.Tensor, " b"]) -> Scalar:
-    """The mean absolute difference of warped pseudo exemplars from their targets: L_feat, and the code's L_warpself."""
-    return weighted_mean((warped - own).abs().mean((1, 2, 3)), same.to(warped))
+def of_same(warped: Maps, own: Maps, same: Bool[torch.Tensor, " b"], *, squared: bool = False) -> Scalar:
+    """The mean absolute difference of warped pseudo exemplars from their targets: L_feat, and the code's L_warpself.
+
+    Args:
+        warped: what was made of all exemplars.
+        own: the targets.
+        same: which of them are pseudo exemplars.
+        squared: whether differences are squared instead.
+    """
+    apart = (warped - own).square() if squared else (warped - own).abs()
+    return weighted_mean(apart.mean((1, 2, 3)), same.to(warped))
 
 
 def cycle(returned: Maps, exemplar: Maps) -> Scalar:

@@ -6,11 +6,11 @@ arXiv 2209.11047). CoCosNet §2, §3, §6.2.
 
 import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Literal
+from dataclasses import dataclass
+from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import nn
 from torch.func import functional_call
 from torch.nn import functional
@@ -23,90 +23,17 @@ from matchkit.core.seeding import generator
 from matchkit.core.spec import FeatureSpec
 from matchkit.heads.cross_domain import adversarial, terms
 from matchkit.heads.cross_domain.discriminator import Discriminator, Judged
-from matchkit.heads.cross_domain.distortion import never_itself
-from matchkit.heads.cross_domain.generator import Generator, GeneratorParams
+from matchkit.heads.cross_domain.generator import Generator
 from matchkit.heads.cross_domain.head import CrossDomain, Terms
 from matchkit.heads.cross_domain.initialise import initialise
 from matchkit.heads.cross_domain.matching import Match
 from matchkit.heads.cross_domain.payloads import warped_payload
 from matchkit.heads.cross_domain.perceptual import PictureFeatures, context_loss, feature_loss, perceptual_loss
+from matchkit.heads.cross_domain.pseudo import dressed, never_itself
 from matchkit.heads.cross_domain.settings import CrossDomainParams
+from matchkit.heads.cross_domain.translator_settings import SEEING, TranslatorParams
 
 Payload = Float[torch.Tensor, "b c h w"]
-SEEING = ("feature", "perceptual", "context")
-"""The losses for which a network looks at the pictures."""
-
-
-@dataclass(frozen=True, slots=True)
-class TranslatorParams:
-    """Parameters of `translator`; the losses' are weights, 0 leaves a term out.
-
-    Attributes:
-        paints: the `photo`, or the VAE's `latent` of it.
-        channels: of what is painted: 3, or those of the latent.
-        shown: what the network is shown of the exemplar: its `warp`, its `mean` everywhere, or nothing (`none`). The
-            last two are controls.
-        base: whether what is shown is what the network only corrects; the published one paints all of it.
-        matcher: the parameters of the cross-domain head that warps.
-        joint: whether that head is trained too, by its own terms and through the picture.
-        generator: the plan of the network.
-        judge_width: channels of the discriminator after its first convolution.
-        same: mean absolute difference from the target, of pseudo exemplars.
-        feature: L_feat, of pseudo exemplars.
-        perceptual: L_perc at `perceptual_layer`.
-        context: the contextual loss with the exemplar.
-        adversarial: hinge loss; the discriminator's own has this weight too.
-        gan_feature: L1 in the discriminator's maps, of pseudo exemplars (published: of all).
-        perceptual_layer: of the network that looks at the pictures; "" takes the last but one.
-        vgg: file of VGG-19's weights; "" lets the embedded or cached backbone look instead.
-        generator_rate: factor of the learning rate for the generator and the head.
-        judge_rate: the same for the discriminator.
-        beta1: of Adam.
-        beta2: of Adam.
-        epsilon: of Adam, for the generator and the head; the discriminator's is 1e-8.
-        gain: of the xavier-normal weights at the start; 0 leaves them as torch draws them.
-        seed: of the weights at the start.
-    """
-
-    paints: Literal["photo", "latent"] = "photo"
-    channels: int = 3
-    shown: Literal["warp", "mean", "none"] = "warp"
-    base: bool = True
-    matcher: Mapping[str, Any] = field(default_factory=dict)
-    joint: bool = False
-    generator: GeneratorParams = field(default_factory=GeneratorParams)
-    judge_width: int = 64
-    same: float = 10.0
-    feature: float = 0.0
-    perceptual: float = 0.0
-    context: float = 0.0
-    adversarial: float = 0.0
-    gan_feature: float = 0.0
-    perceptual_layer: str = ""
-    vgg: str = ""
-    generator_rate: float = 1.0
-    judge_rate: float = 1.0
-    beta1: float = 0.9
-    beta2: float = 0.999
-    epsilon: float = 1e-8
-    gain: float = 0.0
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        weights = (self.same, self.adversarial, self.gan_feature, *(getattr(self, name) for name in SEEING))
-        if min(weights) < 0 or not any(weights):
-            raise ConfigError("translator: the weights of losses must not be negative, nor all of them 0")
-        if self.gan_feature and not self.adversarial:
-            raise ConfigError("translator: gan_feature compares in the discriminator: set adversarial too")
-        if self.paints == PHOTO and self.channels != 3:
-            raise ConfigError(f"translator: a photograph has 3 channels, not {self.channels}")
-        if self.paints != PHOTO and self.sees:
-            raise ConfigError(f"translator: {', '.join(SEEING)} look at photographs, not at a {self.paints}")
-
-    @property
-    def sees(self) -> bool:
-        """Whether a network looks at the pictures."""
-        return any(getattr(self, name) for name in SEEING)
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,10 +81,13 @@ class Translator:
 
     def paint(self, condition: Float[torch.Tensor, "b c h w"], exemplars: Photographs) -> Painted:
         """Translates conditions with an exemplar each."""
-        self.network.eval()
-        self.matcher.network.eval()
+        self._at_rest()
         with torch.no_grad():
             return self._paint(condition, self.matcher.match(condition, exemplars), exemplars)
+
+    def _at_rest(self) -> None:
+        self.network.eval()
+        self.matcher.network.eval()
 
     def _paint(self, condition: Float[torch.Tensor, "b c h w"], match: Match, exemplars: Photographs) -> Painted:
         theirs = exemplars.payloads[self.params.paints].to(match.queries.device)
@@ -165,7 +95,7 @@ class Translator:
         told = functional.interpolate(condition.to(shown), size=shown.shape[2:], mode="nearest-exact")
         painted = self.network["generator"](shown, told)
         if self.params.base:
-            return Painted(shown + painted, shown)
+            return Painted(self.network["base"](shown) + painted, shown)
         return Painted(painted.tanh() if self.params.paints == PHOTO else painted, shown)
 
     def _shown(self, match: Match, payload: Payload) -> Payload:
@@ -181,18 +111,28 @@ class Translator:
         """
         self.network.train()
         found = self._of_head(batch)
-        # an exemplar that is its own target would have nothing but copying learnt
-        exemplars = never_itself(batch, generator(self.params.seed, "translator", batch.number))
         with torch.set_grad_enabled(self.params.joint):
-            match = self.matcher.match(batch.targets.condition, exemplars)
+            match, exemplars, same = self._matched(batch)
         made = self._paint(batch.targets.condition, match, exemplars).made
         own = batch.targets.payloads[self.params.paints].to(made)
-        same = batch.same.to(made.device)
         if self.params.same:
-            found["same"] = self.params.same * terms.of_same(made, own, same)
+            found["same"] = self.params.same * terms.of_same(made, own, same, squared=self.params.squared)
         found |= self._seen(made, own, exemplars, same.to(made))
         found |= self._judged(made, own, batch, same.to(made))
         return found | {"total": torch.stack(list(found.values())).sum()}
+
+    def _matched(self, batch: ExemplarBatch) -> tuple[Match, Photographs, Bool[torch.Tensor, " b"]]:
+        """The match that a batch is painted by, with exemplars, and which of these are pseudo exemplars."""
+        # an exemplar that is its own target would have nothing but copying learnt
+        exemplars = never_itself(batch, generator(self.params.seed, "translator", batch.number))
+        match = self.matcher.match(batch.targets.condition, exemplars)
+        same: Bool[torch.Tensor, " b"] = batch.same.to(match.keys.device)
+        if not self.params.detour or same.all():
+            return match, exemplars, same
+        with torch.no_grad():
+            back = self.matcher.match(exemplars.condition, batch.targets)
+            looks = dressed(exemplars, batch.targets, back, payloads=self.payloads, chosen=~same)
+        return match, looks, torch.ones_like(same)
 
     def _of_head(self, batch: ExemplarBatch) -> Terms:
         if not (self.params.joint and self.matcher.params.learns):
@@ -243,15 +183,18 @@ class Translator:
     @torch.no_grad()
     def quality(self, batch: ExemplarBatch) -> float:
         """The signal-to-noise ratio in decibels to the targets of pseudo exemplars, of values 2 apart."""
-        made = self.paint(batch.targets.condition, batch.exemplars).made
+        self._at_rest()
+        match, exemplars, same = self._matched(batch)
+        made = self._paint(batch.targets.condition, match, exemplars).made
         error = (made - batch.targets.payloads[self.params.paints].to(made)).square().mean((1, 2, 3))
-        return float((10 * (4 / error[batch.same.to(error.device)].clamp_min(1e-10)).log10()).mean())
+        return float((10 * (4 / error[same].clamp_min(1e-10)).log10()).mean())
 
     def parameter_groups(self) -> Iterator[dict[str, Any]]:
         """The generator's parameters, with the head's where it is trained; and the discriminator's."""
         params = self.params
         adam = {"betas": (params.beta1, params.beta2)}
-        made_by = [*self.network["generator"].parameters()]
+        making = [network for name, network in self.network.items() if name != "judge"]
+        made_by = [parameter for network in making for parameter in network.parameters()]
         if params.joint:
             made_by += [*self.matcher.network.parameters()]
         yield {"params": made_by, "rate": params.generator_rate, "eps": params.epsilon, **adam}
@@ -297,6 +240,9 @@ def _networks(params: TranslatorParams, *, condition: int) -> nn.ModuleDict:
     if params.gain:
         initialise(networks, gain=params.gain)
     if params.base:  # begins as what it is shown
+        base = nn.Conv2d(params.channels, params.channels, 3, padding=1, padding_mode="replicate", bias=False)
+        nn.init.dirac_(base.weight)
         for parameter in painter.finish.parameters():
             nn.init.zeros_(parameter)
+        networks["base"] = base
     return networks

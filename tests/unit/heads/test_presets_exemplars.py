@@ -7,7 +7,7 @@ from matchkit.core.spec import FeatureSpec, LayerSpec
 from matchkit.heads import HEADS
 from matchkit.heads.cross_domain.head import CrossDomain
 from matchkit.heads.cross_domain.settings import CrossDomainParams
-from matchkit.heads.cross_domain.translator import TranslatorParams
+from matchkit.heads.cross_domain.translator_settings import TranslatorParams
 from matchkit.heads.presets_exemplars import TOLD
 
 PUBLISHED = {

@@ -171,6 +171,9 @@ def test_what_is_refused(project: Path) -> None:
     fitted("photo", "translator", PAINTER)
     with pytest.raises(ConfigError, match="the translator 'photo' paints a photo"):
         run("fill=latent", "latent=photo", translator="sd")
+    fitted("fine", "translator", PAINTER | {"paints": LATENT, "channels": 4}, latents="fine")
+    with pytest.raises(ConfigError, match="paints latents of 'fine', and the pipeline denoises those of 'latents'"):
+        run("fill=latent", "latent=fine", translator="sd")
     spec = FeatureStore.open("features/folder/maps.zarr").spec
     plain = replace(keep(head, "raw-layer", spec=spec, fit=FIT), tensors={})
     plain.save(Path("weights/folder/plain.safetensors"))

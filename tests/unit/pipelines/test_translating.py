@@ -14,7 +14,8 @@ from matchkit.heads.cross_domain.generator import GeneratorParams
 from matchkit.heads.cross_domain.head import CrossDomain
 from matchkit.heads.cross_domain.payloads import warped_payload
 from matchkit.heads.cross_domain.settings import CrossDomainParams
-from matchkit.heads.cross_domain.translator import Translator, TranslatorParams
+from matchkit.heads.cross_domain.translator import Translator
+from matchkit.heads.cross_domain.translator_settings import TranslatorParams
 from matchkit.pipelines.translating import Translating, Translation, from_signed
 
 CPU = torch.device("cpu")

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from matchkit.core.exemplar_batches import LATENT, PARTS, PHOTO, ExemplarBatch, Photographs
+from matchkit.core.exemplar_batches import LATENT, PARTS, Photographs
 from matchkit.heads.cross_domain.distortion import (
     SHIFT,
     TURN,
@@ -15,7 +15,6 @@ from matchkit.heads.cross_domain.distortion import (
     cells_in_copy,
     distorted,
     draw_distortions,
-    never_itself,
 )
 
 Draw = Callable[..., Photographs]
@@ -124,13 +123,3 @@ def test_a_told_cell_shows_what_the_photographs_cell_shows(grid: tuple[int, int]
         away = (copy[:, cells[number]] - own.flatten(1)).norm(dim=0)[inside[number]]
         zoom = float(torch.linalg.det(draws[number, :, :2]).sqrt()) * max(width / height, height / width)
         assert away.max() <= zoom * 0.5**0.5 + 0.01
-
-
-def test_an_exemplar_that_is_its_own_target_is_distorted(photographs: Draw) -> None:
-    targets, exemplars = photographs(["a", "b"]), photographs(["a", "c"], seed=1)
-    batch = ExemplarBatch(targets, exemplars, torch.tensor([True, True]))
-    found = never_itself(batch, torch.Generator().manual_seed(0))
-    assert not torch.allclose(found.payloads[PHOTO][0], exemplars.payloads[PHOTO][0])
-    assert torch.equal(found.payloads[PHOTO][1], exemplars.payloads[PHOTO][1])
-    others = replace(batch, exemplars=photographs(["d", "c"], seed=1))
-    assert never_itself(others, torch.Generator()) is others.exemplars

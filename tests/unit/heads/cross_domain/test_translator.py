@@ -15,7 +15,8 @@ from matchkit.heads.cross_domain.generator import GeneratorParams
 from matchkit.heads.cross_domain.head import CrossDomain
 from matchkit.heads.cross_domain.payloads import warped_payload
 from matchkit.heads.cross_domain.settings import CrossDomainParams
-from matchkit.heads.cross_domain.translator import Translator, TranslatorParams
+from matchkit.heads.cross_domain.translator import Translator
+from matchkit.heads.cross_domain.translator_settings import TranslatorParams
 from matchkit.heads.fit import Fit, FitFiles, FitParams
 from matchkit.heads.weights import keep
 
@@ -85,11 +86,13 @@ def test_the_controls_show_no_place_of_the_exemplar(translator: Build, batch: Dr
 
 
 def test_latents_of_the_grids_size(translator: Build, batch: DrawBatch) -> None:
-    head, given = translator(paints=LATENT, channels=4), batch()
+    head, given = translator(paints=LATENT, channels=4, detour=False), batch()
     assert head.paint(given.targets.condition, given.exemplars).made.shape == (2, 4, 8, 8)
     found = head.loss(given)
     own, made = given.targets.payloads[LATENT][:1], head.paint(given.targets.condition, given.exemplars).made[:1]
-    torch.testing.assert_close(found["same"], 10 * (made - own).abs().mean())
+    torch.testing.assert_close(found["same"], 10 * (made - own).square().mean())
+    absolute = translator(paints=LATENT, channels=4, detour=False, squared=False).loss(given)["same"]
+    torch.testing.assert_close(absolute, 10 * (made - own).abs().mean())
 
 
 @pytest.mark.parametrize(
@@ -112,10 +115,24 @@ def test_pseudo_exemplars_alone_are_compared_however_many_others_there_are(
     translator: Build, batch: DrawBatch, rows: Rows
 ) -> None:
     given = batch([True, False, False, False])
-    head = translator()
+    head = translator(detour=False)
     alone = head.loss(rows(given, slice(0, 1)))
     torch.testing.assert_close(head.loss(given)["same"], alone["same"])
     assert head.loss(rows(given, slice(1, 4)))["same"] == 0
+
+
+def test_other_exemplars_make_a_detour_with_the_looks_of_their_targets(translator: Build, batch: DrawBatch) -> None:
+    given, head = batch([True, False]), translator()
+    there = warped_payload(head.matcher.match(given.exemplars.condition, given.targets), given.targets.payloads[PHOTO])
+    assert not torch.allclose(there, given.exemplars.payloads[PHOTO])
+    expected = given.exemplars.payloads[PHOTO].clone()
+    expected[1] = there[1]
+    match = head.matcher.match(given.targets.condition, given.exemplars)  # by the other thing's own features
+    apart = warped_payload(match, expected) - given.targets.payloads[PHOTO]
+    torch.testing.assert_close(head.loss(given)["same"], 10 * apart.square().mean())
+    assert head.quality(given) == pytest.approx(
+        float((10 * (4 / apart.detach().square().mean((1, 2, 3))).log10()).mean()), abs=1e-4
+    )
 
 
 def test_an_exemplar_that_is_its_own_target_is_distorted(translator: Build, batch: DrawBatch) -> None:
@@ -144,7 +161,8 @@ class Seeing:
 
 
 def test_the_losses_of_a_network_that_looks(translator: Build, batch: DrawBatch) -> None:
-    head, given = translator(same=0.0, feature=1.0, perceptual=2.0, context=0.5), batch()
+    looks = {"feature": 1.0, "perceptual": 2.0, "context": 0.5}
+    head, given = translator(same=0.0, detour=False, **looks), batch()
     with pytest.raises(ConfigError, match="need a network that looks: none was given"):
         head.loss(given)
     head.see_with(Seeing())
@@ -169,9 +187,9 @@ def test_each_networks_terms_move_that_network_alone(translator: Build, large: E
     found = head.loss(large)
     assert set(found) == {"same", "adversarial", "judge", "gan_feature", "total"}
     for name in ("same", "adversarial", "gan_feature"):
-        assert moved(head, found[name]) == {"generator"}, name
+        assert moved(head, found[name]) == {"base", "generator"}, name
     assert moved(head, found["judge"]) == {"judge"}
-    assert moved(head, found["total"]) == {"generator", "judge"}
+    assert moved(head, found["total"]) == {"base", "generator", "judge"}
 
 
 def test_the_matcher_is_trained_where_that_is_told(translator: Build, batch: DrawBatch) -> None:
@@ -214,7 +232,7 @@ def test_the_published_rates(translator: Build, spec: FeatureSpec, tmp_path: Pat
 
 
 def test_quality_is_the_signal_to_noise_ratio_of_pseudo_exemplars(translator: Build, batch: DrawBatch) -> None:
-    head, given = translator(shown="none"), batch([True, False])
+    head, given = translator(shown="none", detour=False), batch([True, False])
     photo = given.targets.payloads[PHOTO].clone()
     photo[0] = 0.2
     targets = replace(given.targets, payloads={**given.targets.payloads, PHOTO: photo})
