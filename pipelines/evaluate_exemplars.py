@@ -14,6 +14,7 @@ from matchkit.core.errors import ConfigError
 from matchkit.core.exemplar_batches import LATENT, PARTS
 from matchkit.core.exemplars import Rank, read_exemplars
 from matchkit.core.params import build
+from matchkit.evaluate.translation.inception import Resize, load_inception
 from matchkit.evaluate.translation.report import TranslationReport
 from matchkit.evaluate.translation.tally import ALPHAS
 from matchkit.extract.backbones.latent_decoder import LatentDecoder
@@ -41,6 +42,8 @@ class EvaluateExemplarsParams:
         limit: only so many targets, spread over the split; 0 for all.
         batch: targets at a time.
         looks: the network of semantic consistency and style: `tiny`, or a DINOv2's folder or hub id.
+        inception: the file of FID's Inception weights; "" for no FID.
+        inception_resize: how pictures get to its size.
         memory_gb: bound of what is held in memory, of each store.
     """
 
@@ -50,6 +53,8 @@ class EvaluateExemplarsParams:
     limit: int = 0
     batch: int = 8
     looks: str = "tiny"
+    inception: str = ""
+    inception_resize: Resize = "tensorflow"
     memory_gb: float = 0.5
 
 
@@ -127,7 +132,10 @@ def _scores(
     )
     truth = data if isinstance(data, KnowsTruth) else None
     looks = DinoFeatures(params.looks, device=device)
-    return ExemplarScores(compared, domains, data.images, truth, alphas=params.alphas, looks=looks)
+    inception = None
+    if params.inception:
+        inception = load_inception(Path(params.inception), device=device, resize=params.inception_resize)
+    return ExemplarScores(compared, domains, data.images, truth, alphas=params.alphas, looks=looks, inception=inception)
 
 
 def decoder_for(dataset: str, entry: str, *, device: torch.device) -> LatentDecoder:

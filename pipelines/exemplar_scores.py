@@ -1,7 +1,7 @@
 """The scores of a head between two domains and of what needs no training, taken in a batch of targets at a time."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -14,8 +14,9 @@ from matchkit.core.conditions import KnowsTruth
 from matchkit.core.exemplar_batches import PARTS, PHOTO, Photographs
 from matchkit.core.records import ImageRecord
 from matchkit.evaluate.translation.appearance import Features, by_depth
+from matchkit.evaluate.translation.inception import Inception
 from matchkit.evaluate.translation.report import TranslationReport
-from matchkit.evaluate.translation.tally import PictureTally, Warped, WarpTally
+from matchkit.evaluate.translation.tally import PictureTally, VectorNetwork, Warped, WarpTally
 from matchkit.evaluate.translation.warping import copied
 from matchkit.extract.backbones.picture_features import DinoFeatures
 from matchkit.heads.cross_domain.head import CrossDomain
@@ -55,6 +56,7 @@ class ExemplarScores:
         truth: the dataset, where it knows what is right.
         alphas: of PCK.
         looks: the network of semantic consistency, style and the Frechet distance.
+        inception: FID's network; None where its weights are not at hand.
 
     Attributes:
         targets: how many were taken in.
@@ -69,6 +71,7 @@ class ExemplarScores:
         *,
         alphas: Sequence[float],
         looks: DinoFeatures,
+        inception: Inception | None = None,
     ) -> None:
         self._compared, self._domains, self._images, self._truth = compared, domains, images, truth
         spec = domains.maps.store.spec
@@ -76,7 +79,8 @@ class ExemplarScores:
         self._warps = {name: WarpTally(alphas) for name in (HEAD, COPY, UNTRAINED, FEATURES)}
         settings = by_depth(f"DINOv2 {looks.checksum}", looks.names)
         shown = (HEAD, COPY, UNTRAINED, *((WARP,) if compared.head.paints else ()))
-        self._pictures = {name: PictureTally(_looking(looks), settings) for name in shown}
+        vectors = None if inception is None else _vectors(inception, device=looks.device)
+        self._pictures = {name: PictureTally(_looking(looks), settings, inception=vectors) for name in shown}
         self.targets = 0
 
     @torch.no_grad()
@@ -178,3 +182,15 @@ def _looking(looks: DinoFeatures) -> Features:
             return {layer: maps[0].cpu().numpy() for layer, maps in looks(given.to(looks.device)).items()}
 
     return features
+
+
+def _vectors(inception: Inception, *, device: torch.device) -> VectorNetwork:
+    """FID's network as scores are given it, named with its settings."""
+
+    def vector(picture: Float[np.ndarray, "h w 3"]) -> Float[np.ndarray, " d"]:
+        with torch.no_grad():
+            given = torch.from_numpy(picture).permute(2, 0, 1)[None].float()
+            return inception(given.to(device))[0].cpu().numpy()
+
+    told = ", ".join(f"{name} {value}" for name, value in asdict(inception.settings).items())
+    return VectorNetwork(f"inception: {told}", vector)

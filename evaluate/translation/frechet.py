@@ -5,7 +5,8 @@ batches and are never held together. Compare numbers only of the same network, s
 outputs had 14.3 as jpg and 16.95 as png (CoCosNet §5, thread 19).
 """
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float
@@ -139,6 +140,42 @@ def frechet_distance(first: GaussianStatistics, second: GaussianStatistics) -> F
         settings=(first.settings, second.settings),
         warning=_warning(first, second),
     )
+
+
+class SetsApart:
+    """The distance of the pictures that were made from those that were wanted, taken in a pair of vectors at a time.
+
+    Args:
+        settings: what the vectors are.
+    """
+
+    def __init__(self, settings: VectorSettings) -> None:
+        self._settings = settings
+        self._sets: tuple[GaussianStatistics, GaussianStatistics] | None = None
+        self._distance: FrechetDistance | None = None
+
+    def add(self, made: Float[np.ndarray, " d"], wanted: Float[np.ndarray, " d"]) -> None:
+        """Takes in a picture and what it should be."""
+        if self._sets is None:
+            self._sets = GaussianStatistics(len(made), self._settings), GaussianStatistics(len(made), self._settings)
+        for statistics, vector in zip(self._sets, (made, wanted), strict=True):
+            statistics.update(vector[None].astype(np.float64))
+        self._distance = None
+
+    @property
+    def distance(self) -> FrechetDistance | None:
+        """None of fewer than two pictures; taken once, since it costs the cube of the width."""
+        if self._distance is None and self._sets is not None and self._sets[0].count > 1:
+            self._distance = frechet_distance(*self._sets)
+        return self._distance
+
+    def describe(self) -> dict[str, Any]:
+        """What the distance means."""
+        told: dict[str, Any] = asdict(self._settings)
+        if self.distance is not None:
+            found = self.distance
+            told |= {"vectors": list(found.vectors), "width": found.width, "warning": found.warning or "none"}
+        return told
 
 
 def _root(covariance: Float[np.ndarray, "d d"]) -> Float[np.ndarray, "d d"]:

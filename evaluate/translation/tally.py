@@ -4,7 +4,7 @@ Memory does not grow with the number of pictures, but for the sample of patches 
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -13,7 +13,7 @@ from jaxtyping import Bool, Float, Int
 
 from matchkit.evaluate.translation import pictures, warping
 from matchkit.evaluate.translation.appearance import AppearanceSettings, Features, semantic_consistency, style_relevance
-from matchkit.evaluate.translation.frechet import GaussianStatistics, VectorSettings, frechet_distance
+from matchkit.evaluate.translation.frechet import SetsApart, VectorSettings
 from matchkit.evaluate.translation.sliced_wasserstein import PatchSet, SwdSettings, sliced_wasserstein
 
 Picture = Float[np.ndarray, "h w 3"]
@@ -53,6 +53,14 @@ class Wanted:
     places: Flow
     labels: Int[np.ndarray, "gh gw"]
     reference: float
+
+
+@dataclass(frozen=True, slots=True)
+class VectorNetwork:
+    """A network that makes a vector of a picture in [0, 1], and its name with all that the vector depends on."""
+
+    name: str
+    vector: Callable[[Picture], Float[np.ndarray, " d"]]
 
 
 class WarpTally:
@@ -131,15 +139,24 @@ class PictureTally:
     Args:
         features: the network of semantic consistency, style relevance and the Frechet distance.
         settings: which of its layers.
+        inception: FID's network, where its weights are at hand.
         stored: the file format that the pictures went through.
     """
 
-    def __init__(self, features: Features, settings: AppearanceSettings, *, stored: str = "none") -> None:
-        self._features, self._appearance = features, settings
-        self._vectors = VectorSettings(f"{settings.network}, mean of the last layer", stored)
+    def __init__(
+        self,
+        features: Features,
+        settings: AppearanceSettings,
+        *,
+        inception: VectorNetwork | None = None,
+        stored: str = "none",
+    ) -> None:
+        self._features, self._appearance, self._inception = features, settings, inception
+        self._apart = {"fd_dino": SetsApart(VectorSettings(f"{settings.network}, mean of the last layer", stored))}
+        if inception is not None:
+            self._apart["fid"] = SetsApart(VectorSettings(inception.name, stored))
         self._swd = SwdSettings()
         self._patches = PatchSet(self._swd), PatchSet(self._swd)
-        self._gaussians: tuple[GaussianStatistics, GaussianStatistics] | None = None
         self._means: dict[str, list[float]] = {}
         self.count = 0
 
@@ -181,25 +198,21 @@ class PictureTally:
                 self._note(name, style)
         for patches, values in zip(self._patches, (picture, truth), strict=True):
             patches.add(values)
-        vectors = [of[names[-1]].mean((1, 2))[None] for of in (of_picture, of_truth)]
-        if self._gaussians is None:
-            width = vectors[0].shape[1]
-            self._gaussians = GaussianStatistics(width, self._vectors), GaussianStatistics(width, self._vectors)
-        for gaussian, vector in zip(self._gaussians, vectors, strict=True):
-            gaussian.update(vector.astype(np.float64))
+        self._apart["fd_dino"].add(*(of[names[-1]].mean((1, 2)) for of in (of_picture, of_truth)))
+        if self._inception is not None:
+            self._apart["fid"].add(*(self._inception.vector(values) for values in (picture, truth)))
 
     def _note(self, name: str, value: float) -> None:
         self._means.setdefault(name, []).append(value)
 
     def scores(self) -> dict[str, float]:
         """By name; none where no picture was taken in."""
-        if self._gaussians is None:
+        if not self.count:
             return {}
         found = {name: float(np.mean(values)) for name, values in self._means.items()}
         found["swd"] = sliced_wasserstein(*self._patches).mean
-        if self.count > 1:
-            found["fd_dino"] = frechet_distance(*self._gaussians).value
-        return found
+        distances = {name: apart.distance for name, apart in self._apart.items()}
+        return found | {name: told.value for name, told in distances.items() if told is not None}
 
     def settings(self) -> dict[str, Mapping[str, Any]]:
         """What the scores mean."""
@@ -207,10 +220,7 @@ class PictureTally:
         looked = {
             name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self._appearance).items()
         }
-        distance: dict[str, Any] = asdict(self._vectors)
-        if self._gaussians is not None and self.count > 1:
-            told = frechet_distance(*self._gaussians)
-            distance |= {"vectors": list(told.vectors), "width": told.width, "warning": told.warning or "none"}
+        distances = {name: apart.describe() for name, apart in self._apart.items()}
         return {
             "psnr": figure | {"unit": "dB"},
             "ssim": figure | {"window": "Gaussian, sigma 1.5, 11 x 11"},
@@ -219,5 +229,5 @@ class PictureTally:
             "colour": looked,
             "texture": looked,
             "swd": asdict(self._swd),
-            "fd_dino": distance,
+            **distances,
         }

@@ -6,12 +6,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 from click.testing import CliRunner, Result
 from PIL import Image
 
 from matchkit.cli import main
 from matchkit.core.exemplars import read_exemplars
+from matchkit.evaluate.translation.inception import Inception, InceptionSettings
 from matchkit.heads.weights import HeadWeights
 from matchkit.pipelines.exemplar_sheet import main as sheet
 from matchkit.pipelines.report import report
@@ -119,6 +121,19 @@ def test_ranks_and_the_table(project: Path) -> None:
     assert "## toy-views: exemplars across domains" in text
     assert "| edge-same |" in text
     assert "*untrained adapters* (edge-hard)" in text
+
+
+def test_fid_with_the_weights_of_a_file(project: Path) -> None:
+    """Weights that were drawn, not FID's, which are not at hand: what is seen is that they are read and named."""
+    torch.manual_seed(0)
+    torch.save(Inception(InceptionSettings("tensorflow", "drawn")).state_dict(), "inception.pth")
+    options = ("--set", "inception=inception.pth", "--set", "inception_resize=half-pixel", "--set", "limit=2")
+    run("evaluate-exemplars", "--dataset", "toy-views", "--head", "cross-pose", *options, "--as", "fid")
+    told = json.loads(Path("reports/toy-views/exemplars/fid.json").read_text())
+    assert told["scores"]["fid"] >= 0
+    assert told["baselines"]["copy of the exemplar"]["fid"] >= 0
+    assert "resize half-pixel, weights sha256:" in told["settings"]["fid"]["network"]
+    assert told["settings"]["fid"]["vectors"] == [2, 2]
 
 
 def test_a_sheet_shows_targets_by_every_head(project: Path) -> None:

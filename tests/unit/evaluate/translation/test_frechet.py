@@ -8,7 +8,7 @@ from jaxtyping import Float
 from scipy import linalg
 
 from matchkit.core.errors import ConfigError, DatasetError
-from matchkit.evaluate.translation.frechet import GaussianStatistics, VectorSettings, frechet_distance
+from matchkit.evaluate.translation.frechet import GaussianStatistics, SetsApart, VectorSettings, frechet_distance
 
 DINO = VectorSettings("dinov2", "png")
 
@@ -135,3 +135,20 @@ def test_sets_that_cannot_be_compared_are_refused() -> None:
         of(vectors(0), np.full((2, 5), np.nan))
     with pytest.raises(ConfigError, match="width of 1"):
         GaussianStatistics(0, DINO)
+
+
+def test_sets_taken_in_by_pairs_of_pictures_are_as_far_apart_as_at_once() -> None:
+    made, wanted, apart = vectors(0), vectors(1), SetsApart(DINO)
+    apart.add(made[0], wanted[0])
+    assert apart.distance is None
+    assert apart.describe() == {"network": DINO.network, "stored": DINO.stored}
+    for pair in zip(made[1:], wanted[1:], strict=True):
+        apart.add(*pair)
+    found = apart.distance
+    assert found is not None
+    assert found.value == pytest.approx(frechet_distance(of(made), of(wanted)).value)
+    assert apart.distance is found
+    assert apart.describe()["vectors"] == [len(made), len(made)]
+    apart.add(made[0] + 100, wanted[0])
+    assert apart.distance is not None
+    assert apart.distance.value > found.value
