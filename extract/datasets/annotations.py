@@ -27,7 +27,7 @@ class Fields:
         self.path = path
         try:
             self.data: dict[str, Any] = json.loads(path.read_text())
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             raise DatasetError(f"{path} is not a readable JSON annotation: {error}") from error
         if not isinstance(self.data, dict):
             raise DatasetError(f"{path} must hold a JSON object, not {type(self.data).__name__}")
@@ -57,8 +57,9 @@ class Fields:
         if value == []:
             return np.zeros((0, width), np.float32)
         try:
-            array = np.asarray(value, dtype=np.float32)
-        except (TypeError, ValueError) as error:
+            with np.errstate(over="ignore"):  # what is too large becomes infinite, and is refused below
+                array = np.asarray(value, dtype=np.float32)
+        except (TypeError, ValueError, OverflowError) as error:
             raise DatasetError(f"{self.path}: field '{field}' must hold numbers, not {value!r}") from error
         if array.ndim != 2 or array.shape[1] != width or not np.isfinite(array).all():
             raise DatasetError(f"{self.path}: field '{field}' must hold rows of {width} numbers, not {value!r}")

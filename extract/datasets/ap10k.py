@@ -1,10 +1,11 @@
-"""AP-10K as GeoAware-SC's preparation leaves it: animals of 54 species, in pairs of one species, family, or none.
+"""AP-10K: animals of 54 species, in pairs of one species, of one family, or of two; as GeoAware-SC prepares it.
 
     JPEGImages/<family>/<species>/<id>.jpg        ImageAnnotation/<family>/<species>/<id>.json
     PairAnnotation/<split>/<source id>-<target id>:{species|family|all}.json
 
 Source: GeoAware-SC §6 (Zhang et al., arXiv 2311.17034); the photographs and keypoints: Yu et al., AP-10K, arXiv
-2108.12617. The preparation draws its pairs in the order of a disk's folders, so that two trees hold different pairs.
+2108.12617. The preparation draws its pairs in the order of a disk's folders, so that two trees hold different pairs;
+from AP-10K's own layout everyone gets the same ones (`matchkit.extract.datasets.ap10k_official`).
 """
 
 import re
@@ -17,19 +18,26 @@ from jaxtyping import Bool
 
 from matchkit.core.errors import DatasetError
 from matchkit.core.keypoints import KeypointScheme
+from matchkit.core.manifest import PairRule
 from matchkit.core.records import ImageRecord, Pair
 from matchkit.extract.datasets.annotations import Box, Fields, letters
-from matchkit.extract.datasets.schemes import schemes
+from matchkit.extract.datasets.ap10k_annotations import KINDS, SPLITS, animal_scheme, no_masks
+from matchkit.extract.datasets.ap10k_official import OfficialAP10K
+from matchkit.extract.datasets.coco import box, keypoint_rows
 
-SPLITS = ("trn", "val", "test")
-KINDS = ("species", "family", "all")
-"""What the two animals of a pair share at least: a pair is of the first that fits."""
+PREPARED = ("JPEGImages", "ImageAnnotation", "PairAnnotation")
 KIND = re.compile(f"({'|'.join(KINDS)})$")
 
 
-def open_ap10k(root: Path) -> "AP10K":
-    """Opens a prepared AP-10K tree."""
-    return AP10K(root)
+def open_ap10k(root: Path) -> "AP10K | OfficialAP10K":
+    """Opens an AP-10K tree: a prepared one, or one in the official layout.
+
+    Raises:
+        DatasetError: it is neither.
+    """
+    prepared = any((root / folder).is_dir() for folder in PREPARED)
+    # the preparation leaves the annotations where they were
+    return OfficialAP10K(root) if not prepared and (root / "annotations").is_dir() else AP10K(root)
 
 
 class AP10K:
@@ -50,7 +58,7 @@ class AP10K:
 
     def __init__(self, root: Path) -> None:
         self.root = root
-        missing = [x for x in ("JPEGImages", "ImageAnnotation", "PairAnnotation") if not (root / x).is_dir()]
+        missing = [folder for folder in PREPARED if not (root / folder).is_dir()]
         if missing:
             raise DatasetError(
                 f"no prepared ap10k dataset in {root}: {', '.join(missing)} missing. Give its folder with --root DIR"
@@ -81,15 +89,20 @@ class AP10K:
         boxes: dict[str, Box] = {}
         return [self._pair(path, boxes) for path in self._files[split]]
 
+    def pair_rule(self, split: str) -> PairRule:
+        """What is known of how the pairs of a split came about."""
+        return PairRule(
+            f"the pairs '{split}' of a tree that GeoAware-SC's preparation made: it draws in the order in which a disk "
+            "lists its folders, so that another tree holds other pairs"
+        )
+
     def scheme(self, category: str) -> KeypointScheme:
         """Which keypoints mirror each other, and which look alike: the same ones for every animal.
 
         Raises:
             DatasetError: no species or family of the dataset, nor `all`.
         """
-        if category not in self._categories:
-            raise DatasetError(f"{self.name}: category '{category}' has no flip table: it is no animal in {self.root}")
-        return schemes(self.name)["animal"]
+        return animal_scheme(category, self.images, root=self.root)
 
     def mask(self, image_id: str) -> Bool[np.ndarray, "h w"]:
         """AP-10K has no segmentations.
@@ -97,11 +110,7 @@ class AP10K:
         Raises:
             DatasetError: always.
         """
-        raise DatasetError(f"{self.name} has no segmentations, so none of image '{image_id}'")
-
-    @cached_property
-    def _categories(self) -> set[str]:
-        return {part for image_id in self.images for part in image_id.split("/")[:2]} | {"all"}
+        raise no_masks(image_id)
 
     @cached_property
     def _files(self) -> Mapping[str, Sequence[Path]]:
@@ -124,7 +133,7 @@ class AP10K:
             if image not in self.images:
                 raise DatasetError(f"{path}: {field} names image '{image}', which has no ImageAnnotation")
             if image not in boxes:
-                boxes[image] = _box(self.root / "ImageAnnotation" / f"{image}.json")
+                boxes[image] = box(Fields(self.root / "ImageAnnotation" / f"{image}.json"))
         kind = _kind(source, target)
         seen, sought = self.images[source].keypoints, self.images[target].keypoints
         ids = tuple(name for name in seen if name in sought)
@@ -183,21 +192,8 @@ def _image_record(root: Path, path: Path) -> ImageRecord:
 
 
 def _visible(fields: Fields, *, within: tuple[int, int]) -> dict[str, tuple[float, float]]:
-    """The keypoints of COCO's flat list x, y, visibility of 0, 1 or 2; all but those of 0 are annotated."""
-    flat = fields.value("keypoints")
-    if not isinstance(flat, list):
-        raise DatasetError(f"{fields.path}: field 'keypoints' must hold a list of numbers, not {flat!r}")
-    rows = fields.rows("keypoints", [flat[n : n + 3] for n in range(0, len(flat), 3)], width=3)
+    rows = keypoint_rows(fields)
     ids = [str(number) for number in np.flatnonzero(rows[:, 2] > 0)]
     points = rows[rows[:, 2] > 0, :2]
     fields.require_inside("keypoints", points, ids, within=within)
     return {name: (float(x), float(y)) for name, (x, y) in zip(ids, points, strict=True)}
-
-
-def _box(path: Path) -> Box:
-    """An animal's box as (xmin, ymin, xmax, ymax); the file has x, y, width and height."""
-    fields = Fields(path)
-    x, y, width, height = (float(edge) for edge in fields.rows("bbox", [fields.value("bbox")], width=4)[0])
-    if min(width, height) <= 0:
-        raise DatasetError(f"{path}: field 'bbox' is an empty box: {fields.data['bbox']}")
-    return x, y, x + width, y + height

@@ -115,7 +115,7 @@ class Folder:
             raise DatasetError(f"{path} is missing: it says which keypoints mirror each other")
         try:
             held = yaml.safe_load(path.read_text(encoding="utf-8"))
-        except (yaml.YAMLError, UnicodeDecodeError) as error:
+        except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
             raise DatasetError(f"{path} is not a YAML file in UTF-8: {error}") from error
         return to_scheme(held, where=str(path))
 
@@ -179,7 +179,8 @@ class Folder:
             if image not in self.images:
                 raise DatasetError(f"{self.root / 'pairs.csv'}: no image '{image}' in {self.root}")
         marked = [row for row in rows if row.get("source_x")]
-        points = np.asarray([self._coordinates(row) for row in marked], np.float32).reshape(-1, 4)
+        with np.errstate(over="ignore"):  # what is too large becomes infinite, and lies outside
+            points = np.asarray([self._coordinates(row) for row in marked], np.float32).reshape(-1, 4)
         for image, columns in ((source, points[:, :2]), (target, points[:, 2:])):
             if not ((columns >= 0) & (columns <= np.asarray(self.images[image].size))).all():
                 raise DatasetError(f"{self.root / 'pairs.csv'}: a keypoint of '{image}' lies outside it")

@@ -1,4 +1,4 @@
-"""SPair-71k and every dataset in its layout (the toy dataset among them).
+"""SPair-71k and every dataset in its layout (the toy dataset and SPair-U among them).
 
     JPEGImages/<category>/<stem>.jpg              ImageAnnotation/<category>/<stem>.json
     PairAnnotation/<split>/<id>-<source>-<target>:<category>.json
@@ -6,7 +6,7 @@
     Segmentation/<category>/<stem>.png            classes' indices at each pixel; read by `mask` alone
 
 Source: Min et al., SPair-71k, arXiv 1908.10543. Its colons do not survive Windows and some archivers, so a pair file
-is found by its letters and digits alone.
+is found by its letters and digits alone. SPair-U: Mariotti et al., Jamais Vu, arXiv 2506.08220.
 """
 
 from collections.abc import Mapping, Sequence
@@ -25,6 +25,8 @@ from matchkit.extract.datasets.schemes import schemes
 
 SPLITS = ("trn", "val", "test")
 VARIATIONS = ("viewpoint_variation", "scale_variation", "truncation", "occlusion", "mirror")
+LONGEST = 200
+"""Characters of a pair's name: a disk takes no names much longer than this."""
 VOC = (
     *("aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow"),
     *("diningtable", "dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor"),
@@ -44,6 +46,16 @@ def open_toy(root: Path) -> "SPair":
     return SPair(root, name="toy", schemes=SCHEMES, classes=CATEGORIES)
 
 
+def open_spair_u(root: Path) -> "SPair":
+    """Opens an SPair-U tree: SPair-71k's test pairs with keypoints that its training pairs do not have.
+
+    The archive holds ImageAnnotation and PairAnnotation; JPEGImages is SPair-71k's own, or a link to it. The pairs are
+    those of PairAnnotation/test, in the order of their names, which is SPair-71k's: its Layout may be linked and lists
+    all of its pairs. Nothing tells which of the new keypoints mirror each other.
+    """
+    return SPair(root, name="spair-u", schemes={}, classes=VOC, splits=("test",), listed=False)
+
+
 class SPair:
     """A dataset in SPair-71k's layout.
 
@@ -52,19 +64,31 @@ class SPair:
         name: what the dataset is called in paths.
         schemes: of its keypoints, by category.
         classes: of its segmentations, by their value less 1.
+        splits: those that it has pairs of.
+        listed: whether Layout lists the pairs of a split; otherwise they are all that PairAnnotation holds.
 
     Raises:
-        DatasetError: one of the four folders is missing.
+        DatasetError: one of the folders is missing.
     """
 
-    splits = SPLITS
-
-    def __init__(self, root: Path, *, name: str, schemes: Mapping[str, KeypointScheme], classes: Sequence[str]) -> None:
+    def __init__(
+        self,
+        root: Path,
+        *,
+        name: str,
+        schemes: Mapping[str, KeypointScheme],
+        classes: Sequence[str],
+        splits: tuple[str, ...] = SPLITS,
+        listed: bool = True,
+    ) -> None:
         self.name = name
+        self.splits = splits
+        self._listed = listed
         self._schemes = schemes
         self._classes = tuple(classes)
         self.root = root
-        missing = [x for x in ("JPEGImages", "ImageAnnotation", "PairAnnotation", "Layout") if not (root / x).is_dir()]
+        folders = ("JPEGImages", "ImageAnnotation", "PairAnnotation", *(("Layout",) if listed else ()))
+        missing = [folder for folder in folders if not (root / folder).is_dir()]
         if missing:
             remedy = "Run: matchkit datasets make toy" if name == "toy" else "Give its folder with --root DIR"
             raise DatasetError(f"no {name} dataset in {root}: {', '.join(missing)} missing. {remedy}")
@@ -79,21 +103,36 @@ class SPair:
         return {record.id: record for record in sorted(records, key=lambda record: record.id)}
 
     def pairs(self, split: str) -> Sequence[Pair]:
-        """The pairs of `trn`, `val` or `test` in the order of the split's layout file.
+        """The pairs of a split in the order of its layout file, or of their names where no layout lists them.
 
         Raises:
             DatasetError: an unknown or empty split, or an annotation that is missing or malformed.
         """
         if split not in self.splits:
             raise DatasetError(f"{self.name} has no split '{split}'; there are: {', '.join(self.splits)}")
+        folder = self.root / "PairAnnotation" / split
+        if not self._listed:
+            paths = sorted(path for path in folder.glob("[!.]*") if path.is_file())
+            if not paths:
+                raise DatasetError(f"{folder} holds no pairs: split '{split}' of {self.name} is empty")
+            return [_pair(_name(path), path, self.images) for path in paths]
+        files = PairFiles(folder)
+        return [_pair(name, files.find(name), self.images) for name in self._names(split)]
+
+    def _names(self, split: str) -> Sequence[str]:
         layout = self.root / "Layout" / "large" / f"{split}.txt"
-        if not layout.exists():
-            raise DatasetError(f"{layout} is missing: it lists the pairs of split '{split}'")
-        names = [line.strip() for line in layout.read_text().splitlines() if line.strip()]
+        try:
+            names = [line.strip() for line in layout.read_text(encoding="utf-8").splitlines() if line.strip()]
+        except FileNotFoundError as error:
+            raise DatasetError(f"{layout} is missing: it lists the pairs of split '{split}'") from error
+        except (OSError, UnicodeDecodeError) as error:
+            raise DatasetError(f"{layout} is not a list in UTF-8: {error}") from error
         if not names:
             raise DatasetError(f"{layout} lists no pairs: split '{split}' of {self.name} is empty")
-        files = PairFiles(self.root / "PairAnnotation" / split)
-        return [_pair(name, files.find(name), self.images) for name in names]
+        for name in names:
+            if len(name) > LONGEST or any(character in name for character in "/\\\0"):
+                raise DatasetError(f"{layout} names '{name[:LONGEST]}', which is no pair's name")
+        return names
 
     def scheme(self, category: str) -> KeypointScheme:
         """Which of a category's keypoints mirror each other, and which look alike.
@@ -102,7 +141,7 @@ class SPair:
             DatasetError: the category has no flip table.
         """
         if category not in self._schemes:
-            known = ", ".join(self._schemes)
+            known = ", ".join(self._schemes) or "none"
             raise DatasetError(f"{self.name}: category '{category}' has no flip table; those that have one: {known}")
         return self._schemes[category]
 
@@ -117,6 +156,13 @@ class SPair:
         image = self.images[image_id]
         label = self._classes.index(image.category) + 1 if image.category in self._classes else None
         return read_class(self.root / "Segmentation" / f"{image_id}.png", size=image.size, label=label)
+
+
+def _name(path: Path) -> str:
+    """What a list would call the pair of a file, whatever became of its colon."""
+    fields = Fields(path)
+    source, target = (Path(fields.text(field)).stem for field in ("src_imname", "trg_imname"))
+    return f"{path.name.partition('-')[0]}-{source}-{target}:{fields.text('category')}"
 
 
 def _image_record(root: Path, path: Path) -> ImageRecord:

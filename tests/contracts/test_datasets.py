@@ -3,8 +3,6 @@
 One with conditions may have no pairs; its conditions, groups, splits and exemplars are tested instead.
 """
 
-import json
-import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
+from dataset_trees import DRAWN
 
 from matchkit.core.conditions import LABELS, ConditionedDataset, ConditionKind
 from matchkit.core.errors import DatasetError, UnknownNameError
@@ -27,7 +25,6 @@ from matchkit.extract.images import load_image
 
 pytestmark = pytest.mark.parametrize("name", list(DATASETS.table()))
 KINDS: tuple[ConditionKind, ...] = ("pose", "mask", "edge")
-PARTS = ("skin", "l_brow", "hair", "eye_g")
 
 
 @pytest.fixture(scope="session")
@@ -46,143 +43,12 @@ def of_views(tmp_path_factory: pytest.TempPathFactory) -> Callable[[], Path]:
 
 @pytest.fixture
 def tree(spair_tree: Path, of_views: Callable[[], Path]) -> Callable[[str], Path]:
-    """A tree for any dataset of the table: in SPair's layout, which is a folder of images too; and all masks."""
-    of_conditions = {"ade20k": of_scenes, "celeba-mask": of_faces, "deepfashion": of_clothes}
+    """A tree for any dataset of the table: three images with all that its layout has."""
 
     def root(name: str) -> Path:
-        if name in of_conditions:
-            return of_conditions[name](spair_tree)
-        if name == "toy-views":
-            return of_views()
-        if name == "ap10k":
-            return in_families(spair_tree)
-        if name != "folder":
-            segment(spair_tree / "JPEGImages", spair_tree / "Segmentation")
-            return spair_tree
-        images = spair_tree / "JPEGImages"
-        rows = ["cat/2007_000001,cat/2007_000002,1,2,3,4", "cat/2007_000002,dog/2008_000003,31,47,36,0"]
-        (images / "pairs.csv").write_text("\n".join(["source,target,source_x,source_y,target_x,target_y", *rows]))
-        (images / "keypoints.yaml").write_text("flips: [[0, 1]]")
-        segment(images, images / "masks")
-        condition(images)
-        return images
+        return of_views() if name == "toy-views" else DRAWN[name](spair_tree)
 
     return root
-
-
-def segment(images: Path, masks: Path) -> None:
-    """Marks the left half of every image."""
-    for path in sorted(images.rglob("*.jpg")):
-        mask = masks / path.relative_to(images).with_suffix(".png")
-        mask.parent.mkdir(parents=True, exist_ok=True)
-        with Image.open(path) as image:
-            marked = np.zeros(image.size[::-1], np.uint8)
-        marked[:, : marked.shape[1] // 2] = 1
-        Image.fromarray(marked).save(mask)
-
-
-def in_families(tree: Path) -> Path:
-    """The images of a tree in SPair's layout as AP-10K's: both cats of one species, the dog of another family."""
-    names = {"cat/2007_000001": "felidae", "cat/2007_000002": "felidae", "dog/2008_000003": "canidae"}
-    ids = [f"{family}/{name}" for name, family in names.items()]
-    out = tree.with_name("ap10k")
-    for name, image_id in zip(names, ids, strict=True):
-        fields = json.loads((tree / "ImageAnnotation" / f"{name}.json").read_text())
-        size = {"width": fields["image_width"], "height": fields["image_height"], "bbox": [0, 0, 9, 9]}
-        _write(out / "ImageAnnotation" / f"{image_id}.json", size | {"keypoints": [3, 4, 2, 0, 0, 0, 5, 6, 1]})
-        picture = out / "JPEGImages" / f"{image_id}.jpg"
-        picture.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy(tree / "JPEGImages" / f"{name}.jpg", picture)
-    for split, source, target, kind in (("trn", *ids[:2], "species"), ("test", *ids[1:], "all")):
-        paths = {"src_json_path": f"ImageAnnotation/{source}.json", "trg_json_path": f"ImageAnnotation/{target}.json"}
-        _write(out / "PairAnnotation" / split / f"{Path(source).name}-{Path(target).name}:{kind}.json", paths)
-    return out
-
-
-def of_scenes(tree: Path) -> Path:
-    """The images of a tree as ADE20K's: two for training, one for validation."""
-    out = tree.with_name("ade20k")
-    names = {"cat/2007_000001": "training/b", "cat/2007_000002": "training/c", "dog/2008_000003": "validation/a"}
-    for old, new in names.items():
-        _copy(tree / "JPEGImages" / f"{old}.jpg", out / f"{new}.jpg")
-    segment(out, out)
-    (out / "ade20k_ref.txt").write_text("b.jpg,c.jpg\n")
-    (out / "ade20k_ref_test.txt").write_text("a.jpg,c.jpg,b.jpg\n")
-    return out
-
-
-def of_faces(tree: Path) -> Path:
-    """Three photographs as CelebAMask-HQ's, twice as large as their masks."""
-    out = tree.with_name("celeba-mask")
-    masks = out / "CelebAMask-HQ-mask-anno"
-    for number in ("7", "12", "2001"):
-        with Image.open(tree / "JPEGImages" / "dog" / "2008_000003.jpg") as photo:
-            (out / "CelebA-HQ-img").mkdir(parents=True, exist_ok=True)
-            photo.resize((32, 32)).save(out / "CelebA-HQ-img" / f"{number}.jpg")
-        labels = np.zeros((16, 16), np.uint8)
-        labels[2:12, 3:9] = 1
-        _save(labels, masks / "all_parts_except_glasses" / f"{number:0>5}.png")
-        for n, part in enumerate(PARTS):
-            _save(np.roll(labels * 255, n, axis=0), masks / str(int(number) // 2000) / f"{number:0>5}_{part}.png")
-    (out / "train.txt").write_text("12\n7\n")
-    (out / "val.txt").write_text("2001\n")
-    (out / "celebahq_ref.txt").write_text("12.jpg,7.jpg\n7.jpg,12.jpg,2001.jpg\n")
-    return out
-
-
-def of_clothes(tree: Path) -> Path:
-    """The images of a tree as DeepFashion's: two of one garment, one of another."""
-    out = tree.with_name("deepfashion")
-    names = {
-        "cat/2007_000001": "id_01/01_1_front",
-        "cat/2007_000002": "id_01/01_2_side",
-        "dog/2008_000003": "id_02/01_1",
-    }
-    for old, new in names.items():
-        _copy(tree / "JPEGImages" / f"{old}.jpg", out / "img" / "WOMEN" / "Dresses" / f"{new}.jpg")
-        pose(out / "pose" / "WOMEN" / "Dresses" / new)
-    lines = [f"img\\WOMEN\\Dresses\\{new}.jpg".replace("/", "\\") for new in names.values()]
-    (out / "train.txt").write_text("\n".join(lines[:2]))
-    (out / "val.txt").write_text(lines[2])
-    (out / "deepfashion_ref_test.txt").write_text(",".join(lines[::-1]))
-    return out
-
-
-def condition(images: Path) -> None:
-    """Gives every image of a folder a pose, a mask and edges; one of them is in another group and split."""
-    drawn = images / "conditions"
-    segment(images, drawn / "mask")
-    segment(images, drawn / "edge")
-    (drawn / "mask" / "classes.txt").write_text("wall\nfloor\n")
-    for path in sorted(images.glob("*/*.jpg")):
-        pose(drawn / "pose" / path.relative_to(images).with_suffix(""))
-    one, other, dog = "cat/2007_000001", "cat/2007_000002", "dog/2008_000003"
-    (images / "groups.csv").write_text(f"image,group\n{one},tom\n{other},tom\n")
-    (images / "splits.csv").write_text(f"image,split\n{other},trn\n{one},trn\n{dog},val\n")
-    (images / "exemplars.csv").write_text(f"{one},{other},{dog}\n{dog},{other}\n")
-
-
-def pose(stem: Path) -> None:
-    """Writes a pose of three joints as OpenPose's two text files."""
-    stem.parent.mkdir(parents=True, exist_ok=True)
-    stem.with_name(f"{stem.name}_candidate.txt").write_text("4 5 .9 0\n20 12 .9 1\n10.5 28 .8 2\n")
-    chosen = [0, 1, -1, -1, -1, 2, *[-1] * 12, 2.6, 3]
-    stem.with_name(f"{stem.name}_subset.txt").write_text(" ".join(map(str, chosen)))
-
-
-def _copy(source: Path, target: Path) -> None:
-    target.parent.mkdir(parents=True, exist_ok=True)
-    shutil.copy(source, target)
-
-
-def _save(pixels: np.ndarray, path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(pixels).save(path)
-
-
-def _write(path: Path, fields: dict[str, Any]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(fields))
 
 
 def test_images_are_sorted_by_id_and_can_be_read(name: str, tree: Callable[[str], Path]) -> None:

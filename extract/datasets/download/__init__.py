@@ -1,0 +1,1 @@
+"""Datasets from their makers' servers: where they lie, fetching them, unpacking what strangers packed."""
