@@ -190,7 +190,7 @@ def _vectors(inception: Inception, *, device: torch.device) -> VectorNetwork:
     def vector(picture: Float[np.ndarray, "h w 3"]) -> Float[np.ndarray, " d"]:
         with torch.no_grad():
             given = torch.from_numpy(picture).permute(2, 0, 1)[None].float()
-            return inception(given.to(device))[0].cpu().numpy()
+            return np.asarray(inception(given.to(device))[0].cpu())
 
     told = ", ".join(f"{name} {value}" for name, value in asdict(inception.settings).items())
     return VectorNetwork(f"inception: {told}", vector)

@@ -2,11 +2,13 @@
 
     python -m matchkit.pipelines.exemplar_sheet --dataset toy-views --head cross-edge --translator spade --out sheet.jpg
 
-The targets are spread over the split, none picked. What should come out stands last, where the dataset knows it.
+The targets are spread over the split, none picked. What should come out stands last, where the dataset knows it. A
+column of Stable Diffusion, which is not fitted, has settings of `matchkit translate --translator sd`: --sd strength=0.3
 """
 
 from collections.abc import Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import click
 import numpy as np
@@ -28,6 +30,7 @@ from matchkit.pipelines.exemplar_truth import Frame, PairTruth
 from matchkit.pipelines.fit_exemplars import fitted_on, open_stores
 from matchkit.pipelines.picture_sheet import Picture, as_bytes, condition_picture, contact_sheet, heat
 from matchkit.pipelines.settings import weights_path
+from matchkit.pipelines.translate import SD, translate
 from matchkit.pipelines.translating import Translating, from_signed
 
 MEMORY_GB = 0.2
@@ -74,6 +77,7 @@ def sheet(
     heads: Sequence[str],
     translators: Sequence[str],
     *,
+    diffusions: Sequence[str] = (),
     root: Path | None = None,
     split: str = "test",
     count: int = 6,
@@ -81,6 +85,17 @@ def sheet(
     device: str = "auto",
 ) -> Image.Image:
     """Rows of targets for each head in turn, with the translators' pictures beside.
+
+    Args:
+        dataset: whose images are shown.
+        heads: cross-domain heads.
+        translators: fitted entries.
+        diffusions: settings of Stable Diffusion, apart by blanks; a column each.
+        root: of the dataset's tree.
+        split: of which the targets are.
+        count: targets a head.
+        side: of a picture in pixels.
+        device: on which is computed.
 
     Raises:
         MatchkitError: a head or store that is not there.
@@ -97,10 +112,36 @@ def sheet(
         for target, exemplar in pairs:
             wanted = _wanted(data, data.images[target], data.images[exemplar], frame=frame, side=side)
             painted = [painter.of_translator(target, exemplar) for painter in painters]
+            painted += [_diffused(dataset, name, target, exemplar, told, root=root) for told in diffusions]
             rows.append([*shown.of_matcher(target, exemplar), *painted, wanted])
             captions.append(f"{name}: {target} after {exemplar}")
-    columns = ["condition", "exemplar", "warp", "confidence", *translators, "should be"]
+    columns = [
+        "condition",
+        "exemplar",
+        "warp",
+        "confidence",
+        *translators,
+        *(f"sd {told}" for told in diffusions),
+        "should be",
+    ]
     return contact_sheet(rows, columns=columns, captions=captions, side=side)
+
+
+def _diffused(dataset: str, head: str, target: str, exemplar: str, told: str, *, root: Path | None) -> Picture:
+    """What Stable Diffusion makes of a warp."""
+    with TemporaryDirectory() as folder:
+        made = translate(
+            target,
+            exemplar,
+            head,
+            dataset=dataset,
+            root=root,
+            translator=SD,
+            out=Path(folder) / "sheet.png",
+            settings=told.split(),
+        )
+        with Image.open(made.picture) as picture:
+            return np.asarray(picture.convert("RGB"))
 
 
 def _wanted(data: object, target: ImageRecord, exemplar: ImageRecord, *, frame: Frame, side: int) -> Picture:
@@ -116,6 +157,7 @@ def _wanted(data: object, target: ImageRecord, exemplar: ImageRecord, *, frame: 
 @click.option("--dataset", required=True)
 @click.option("--head", "heads", multiple=True, required=True, help="A cross-domain head. Repeatable.")
 @click.option("--translator", "translators", multiple=True, help="A translator of the same condition. Repeatable.")
+@click.option("--sd", "diffusions", multiple=True, help="Settings of Stable Diffusion, apart by blanks. Repeatable.")
 @click.option("--root", type=click.Path(path_type=Path))
 @click.option("--split", default="test", show_default=True)
 @click.option("--count", default=6, show_default=True, help="Targets a head.")
@@ -126,6 +168,7 @@ def main(
     dataset: str,
     heads: tuple[str, ...],
     translators: tuple[str, ...],
+    diffusions: tuple[str, ...],
     root: Path | None,
     split: str,
     count: int,
@@ -134,7 +177,17 @@ def main(
     out: Path,
 ) -> None:
     """Makes a sheet from the command line."""
-    made = sheet(dataset, heads, translators, root=root, split=split, count=count, side=side, device=device)
+    made = sheet(
+        dataset,
+        heads,
+        translators,
+        diffusions=diffusions,
+        root=root,
+        split=split,
+        count=count,
+        side=side,
+        device=device,
+    )
     out.parent.mkdir(parents=True, exist_ok=True)
     made.save(out, quality=88)
     click.echo(f"{out}: {made.width} x {made.height} pixels")
