@@ -1,9 +1,10 @@
-"""Scores on a part of the keypoints: those that only geometry tells apart, and those of one change of viewpoint.
+"""Scores on a part of the keypoints: those that only geometry tells apart, and those of one change between images.
 
 A part is a mask over the keypoints of all scored pairs, one pair after another.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from types import MappingProxyType
 
 import numpy as np
 from jaxtyping import Bool, Int
@@ -17,6 +18,21 @@ from matchkit.evaluate.protocol import Breakdown
 LAST_OF_ONE_SIDE = 3
 """Azimuths 0..3 are the front and the object's left, 4..7 the back and its right. Source: GeoAware-SC §5.4."""
 WITHOUT_GEOMETRY = "Leave it out: --set 'breakdowns=[azimuth]', or [] for none"
+VARIATIONS: Mapping[Breakdown, tuple[str, tuple[str, ...]]] = MappingProxyType(
+    {
+        "viewpoint": ("viewpoint_variation", ("easy", "medium", "hard")),
+        "scale": ("scale_variation", ("easy", "medium", "hard")),
+        "truncation": ("truncation", ("none", "source", "target", "both")),
+        "occlusion": ("occlusion", ("none", "source", "target", "both")),
+        "mirror": ("mirror", ("no", "yes")),
+    }
+)
+"""What SPair-71k tells of a pair: the field of its annotation, and the names of its numbers from 0 on.
+
+Source: Min et al., SPair-71k, arXiv 1908.10543.
+"""
+ORDER = ("easy", "medium", "hard", "none", "source", "target", "both", "no", "yes")
+"""Of parts in a table; those that are not here follow in alphabetical order."""
 Parts = dict[str, Bool[np.ndarray, " n"]]
 
 
@@ -31,7 +47,12 @@ def parts(
     Raises:
         DatasetError: the dataset does not tell what the breakdown needs.
     """
-    found = _geometry(pairs, images, schemes) if breakdown == "geometry" else _azimuth(pairs, images)
+    if breakdown == "geometry":
+        found = _geometry(pairs, images, schemes)
+    elif breakdown == "azimuth":
+        found = _azimuth(pairs, images)
+    else:
+        found = _variation(breakdown, pairs)
     return {name: mask for name, mask in found.items() if mask.any()}
 
 
@@ -109,3 +130,24 @@ def _azimuth(pairs: Sequence[Pair], images: Mapping[str, ImageRecord]) -> Parts:
     of_pairs["mirror"] = known & ((source <= LAST_OF_ONE_SIDE) != (target <= LAST_OF_ONE_SIDE))
     counts = [len(pair.keypoint_ids) for pair in pairs]
     return {name: np.repeat(mask, counts) for name, mask in of_pairs.items()}
+
+
+def _variation(breakdown: Breakdown, pairs: Sequence[Pair]) -> Parts:
+    """What the dataset says of each pair; a pair of which it says nothing is in no part."""
+    name, values = VARIATIONS[breakdown]
+    told = np.asarray([pair.variations.get(name, -1) for pair in pairs])
+    if (told < 0).all():
+        raise DatasetError(
+            f"the breakdown {breakdown} needs what SPair-71k calls {name}, which no pair has. Leave it out: "
+            "--set 'breakdowns=[geometry]', or [] for none"
+        )
+    if told.max() >= len(values):
+        pair = pairs[int(told.argmax())]
+        raise DatasetError(f"pair '{pair.id}' has {name} {told.max()}; there are 0 to {len(values) - 1}")
+    counts = [len(pair.keypoint_ids) for pair in pairs]
+    return {part: np.repeat(told == value, counts) for value, part in enumerate(values)}
+
+
+def in_order(names: Iterable[str]) -> list[str]:
+    """Names of parts as they stand in tables."""
+    return sorted(names, key=lambda name: (ORDER.index(name) if name in ORDER else len(ORDER), name))

@@ -91,12 +91,9 @@ class Interval:
 def pck_interval(verdicts: Sequence[Bool[np.ndarray, " _"]], pairs: Sequence[Pair], *, seed: int = 0) -> Interval:
     """The PCK of the verdicts on each pair's keypoints, and how sure it is of other images.
 
-    Images are drawn with replacement, and a pair counts as often as its source was drawn times as often as its target:
-    pairs that share an image are not independent, and a few unlucky images move many pairs. Every image is drawn once
-    for both of its roles. Pairs without keypoints count nowhere. A single pair says nothing: 0 to 100.
-
-    Source: the product of multinomial weights of Owen and Eckles, Bootstrapping data arrays of arbitrary order, Annals
-    of Applied Statistics 6(3), 2012, which errs on the side of wide intervals.
+    Pairs that share an image are not independent, and a few unlucky images move many pairs, so images are drawn anew,
+    from each category, and stray as far as `clusters` tells (`resampling.group_intervals`). Pairs without keypoints
+    count nowhere. A single pair says nothing: 0 to 100.
 
     Raises:
         DatasetError: no pair has a keypoint.

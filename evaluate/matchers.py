@@ -9,6 +9,7 @@ from jaxtyping import Float, Int
 from torch.nn import functional
 
 from matchkit.core.similarity import EPSILON, resize, sample, unit
+from matchkit.evaluate.seeking import Sought
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,15 +43,40 @@ class Nearest:
         points: Float[np.ndarray, "n 2"],
     ) -> Float[np.ndarray, "n 2"]:
         """Takes (x, y) keypoints of the source's grid frame to points of the target's grid frame."""
-        queries = unit(
-            sample(source, torch.tensor(points.tolist(), dtype=source.dtype, device=source.device).reshape(-1, 2))
-        )
-        products = torch.einsum("nd,dhw->nhw", queries, target)
+        return self._best(_products(source, target, points), target)
+
+    @torch.inference_mode()
+    def seek(
+        self,
+        source: Float[torch.Tensor, "d sh sw"],
+        target: Float[torch.Tensor, "d gh gw"],
+        points: Float[np.ndarray, "n 2"],
+    ) -> Sought:
+        """As `match`, with the similarities at the cells of the target."""
+        products = _products(source, target, points)
+        lengths = target.float().square().sum(0).clamp_min(EPSILON**2).sqrt()
+        return Sought(self._best(products, target), products / lengths, None)
+
+    def _best(
+        self, products: Float[torch.Tensor, "n gh gw"], target: Float[torch.Tensor, "d gh gw"]
+    ) -> Float[np.ndarray, "n 2"]:
         height, width = target.shape[1] * self._upsample, target.shape[2] * self._upsample
         cosines = resize(products[:, None], (height, width))[:, 0] / resized_lengths(target, self._upsample)
         best = cosines.flatten(1).argmax(dim=1).cpu().numpy()
         found = np.stack([best % width, best // width], axis=1)
         return np.asarray((found + 0.5) / self._upsample - 0.5, dtype=np.float32)
+
+
+def _products(
+    source: Float[torch.Tensor, "d sh sw"],
+    target: Float[torch.Tensor, "d gh gw"],
+    points: Float[np.ndarray, "n 2"],
+) -> Float[torch.Tensor, "n gh gw"]:
+    """Of each keypoint's descriptor, at length one, with that of every cell of the target as it is."""
+    queries = unit(
+        sample(source, torch.tensor(points.tolist(), dtype=source.dtype, device=source.device).reshape(-1, 2))
+    )
+    return torch.einsum("nd,dhw->nhw", queries, target)
 
 
 def resized_lengths(descriptors: Float[torch.Tensor, "d gh gw"], factor: int) -> Float[torch.Tensor, "h w"]:

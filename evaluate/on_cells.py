@@ -9,6 +9,7 @@ from jaxtyping import Float
 
 from matchkit.core.errors import ConfigError
 from matchkit.core.similarity import cosines, kernelled, peaks, sample, soft_argmax, windowed
+from matchkit.evaluate.seeking import Sought
 
 Query = Literal["sampled", "cell"]
 """The source's descriptor: bilinear at the keypoint, or that of the cell in which the keypoint lies."""
@@ -53,7 +54,6 @@ class SoftArgmax:
     def __init__(self, params: SoftArgmaxParams) -> None:
         self._params = params
 
-    @torch.inference_mode()
     def match(
         self,
         source: Float[torch.Tensor, "d sh sw"],
@@ -61,8 +61,19 @@ class SoftArgmax:
         points: Float[np.ndarray, "n 2"],
     ) -> Float[np.ndarray, "n 2"]:
         """Takes (x, y) keypoints of the source's grid frame to points of the target's grid frame."""
-        scores = self._narrowed(compared(source, target, points, query=self._params.query))
-        return soft_argmax(scores, self._params.temperature).cpu().numpy()
+        return self.seek(source, target, points).found
+
+    @torch.inference_mode()
+    def seek(
+        self,
+        source: Float[torch.Tensor, "d sh sw"],
+        target: Float[torch.Tensor, "d gh gw"],
+        points: Float[np.ndarray, "n 2"],
+    ) -> Sought:
+        """As `match`, with the similarities by which it decides."""
+        scores = compared(source, target, points, query=self._params.query)
+        found = soft_argmax(self._narrowed(scores), self._params.temperature).cpu().numpy()
+        return Sought(found, scores, self._params.temperature)
 
     def _narrowed(self, scores: Float[torch.Tensor, "n h w"]) -> Float[torch.Tensor, "n h w"]:
         return scores

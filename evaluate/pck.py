@@ -1,39 +1,27 @@
 """PCK: the percentage of correct keypoints. Numpy alone; it reads predictions, never a network."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from types import MappingProxyType
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from matchkit.core.errors import DatasetError, MatchkitError
+from matchkit.core.errors import DatasetError
 from matchkit.core.keypoints import KeypointScheme
 from matchkit.core.records import ImageRecord, Pair
 from matchkit.evaluate.breakdown import occurrence, parts
+from matchkit.evaluate.measured import Measured, measure, verdicts
 from matchkit.evaluate.predictions import Predictions
 from matchkit.evaluate.protocol import EvalProtocol, Reference
-from matchkit.evaluate.report import Part, Report, Scores
-from matchkit.evaluate.resampling import share_intervals
+from matchkit.evaluate.report import Intervals, Part, Report, Scores
+from matchkit.evaluate.resampling import group_intervals, grouped
+from matchkit.evaluate.subsets import chosen
 
 NO_SCHEMES: Mapping[str, KeypointScheme] = MappingProxyType({})
-
-
-@dataclass(frozen=True, slots=True)
-class _Keypoints:
-    """The keypoints of all scored pairs, one pair after another.
-
-    Attributes:
-        correct: by reference, whether a keypoint is correct at each alpha.
-        pair: the row of its pair.
-        category: the row of its category in `categories`.
-        categories: the names, sorted.
-    """
-
-    correct: Mapping[Reference, Bool[np.ndarray, "n a"]]
-    pair: Int[np.ndarray, " n"]
-    category: Int[np.ndarray, " n"]
-    categories: tuple[str, ...]
+PLAIN = EvalProtocol()
+Correct = Mapping[Reference, Bool[np.ndarray, "n a"]]
+"""By reference, whether a keypoint is correct at each alpha."""
 
 
 def score(
@@ -44,11 +32,12 @@ def score(
     *,
     schemes: Mapping[str, KeypointScheme] = NO_SCHEMES,
 ) -> Report:
-    """Scores predictions of `pairs` under a protocol.
+    """Scores predictions of `pairs`, or of those among them that count, under a protocol.
 
     Averages: `keypoint` over all keypoints at once; `image` over pairs of each pair's own share; `category` over
-    categories of each category's `image` average; `pair-weighted` over categories of each category's `keypoint`
-    average, weighted by its number of pairs (Source: GeoAware-SC §5.1). Pairs without keypoints count nowhere.
+    categories of each category's `image` average; `category-keypoint` over categories of each category's `keypoint`
+    average; `pair-weighted` the same, weighted by each category's number of pairs (Source: GeoAware-SC §5.1). Pairs
+    without keypoints count nowhere.
 
     Args:
         pairs: what is scored.
@@ -59,46 +48,37 @@ def score(
 
     Raises:
         MatchkitError: a pair has no prediction, or one of another number of keypoints.
-        DatasetError: the protocol needs boxes and a pair has none, or a breakdown what the dataset does not tell.
+        DatasetError: the dataset has not what the protocol needs: boxes, a subset's pairs, what a breakdown is by.
     """
-    counted = [pair for pair in pairs if len(pair.source_points)]
-    if not counted:
-        raise DatasetError("none of the pairs to be scored has a keypoint")
-    keypoints = _judge(counted, images, predictions, protocol)
+    keypoints = measure(chosen(with_keypoints(pairs), protocol), images, predictions)
+    counted = keypoints.pairs
+    correct = {reference: verdicts(keypoints, protocol, reference) for reference in protocol.references}
     everything = np.ones(len(keypoints.pair), dtype=bool)
-    by_category = {
-        name: _scores(keypoints, keypoints.category == row, protocol) for row, name in enumerate(keypoints.categories)
-    }
+    of_category = {name: keypoints.category == row for row, name in enumerate(keypoints.categories)}
+    broken = {breakdown: parts(breakdown, counted, images, schemes) for breakdown in protocol.breakdowns}
+    masks = {("", ""): everything} | {("", name): mask for name, mask in of_category.items()}
+    masks |= {(breakdown, name): mask for breakdown, found in broken.items() for name, mask in found.items()}
+    intervals = _intervals(keypoints, correct, protocol, masks) if protocol.resamples else {}
+    by_category = {name: _scores(keypoints, correct, mask, protocol) for name, mask in of_category.items()}
     return Report(
-        scores=_scores(keypoints, everything, protocol),
+        scores=_scores(keypoints, correct, everything, protocol),
         categories={
             reference: {name: scores[reference] for name, scores in by_category.items()}
             for reference in protocol.references
         },
-        counts=_counts(counted, keypoints, everything),
+        counts=count(keypoints, everything),
         protocol=protocol,
         made_by=predictions.made_by,
         breakdowns={
             breakdown: {
-                name: _part(counted, keypoints, chosen, protocol)
-                for name, chosen in parts(breakdown, counted, images, schemes).items()
+                name: _part(keypoints, correct, mask, protocol, intervals.get((breakdown, name), {}))
+                for name, mask in found.items()
             }
-            for breakdown in protocol.breakdowns
+            for breakdown, found in broken.items()
         },
-        intervals=_intervals(counted, keypoints, protocol) if protocol.resamples else {},
+        intervals=intervals.get(("", ""), {}),
+        category_intervals={name: intervals[("", name)] for name in of_category} if intervals else {},
     )
-
-
-def _errors(pair: Pair, predictions: Predictions) -> Float[np.ndarray, " n"]:
-    if pair.id not in predictions.points:
-        raise MatchkitError(f"the predictions lack pair '{pair.id}'. Run: matchkit match")
-    points = predictions.points[pair.id]
-    if points.shape != pair.target_points.shape:
-        raise MatchkitError(
-            f"the predictions of pair '{pair.id}' have {len(points)} keypoints, the dataset has "
-            f"{len(pair.target_points)}. Run: matchkit match"
-        )
-    return np.asarray(np.linalg.norm(points.astype(np.float64) - pair.target_points, axis=1))
 
 
 def hits(
@@ -108,99 +88,108 @@ def hits(
     *,
     alpha: float,
     reference: Reference,
+    protocol: EvalProtocol = PLAIN,
 ) -> list[Bool[np.ndarray, " _"]]:
     """For each pair whether each of its keypoints is correct, for statistics over pairs.
 
+    Of the protocol count the frame, the comparison and what is floored; pairs that it would not score have verdicts
+    like all others.
+
     Raises:
         MatchkitError: a pair has no prediction, or one of another number of keypoints.
-        DatasetError: the reference is the box and a pair has none.
+        DatasetError: a pair has not what the reference is the length of.
     """
-    return [_errors(pair, predictions) <= alpha * reference_length(pair, images, reference) for pair in pairs]
+    found: list[Bool[np.ndarray, " _"]] = [np.zeros(0, dtype=bool) for _ in pairs]
+    rows = [row for row, pair in enumerate(pairs) if len(pair.source_points)]
+    if rows:
+        keypoints = measure([pairs[row] for row in rows], images, predictions)
+        told = verdicts(keypoints, replace(protocol, alphas=(alpha,)), reference)[:, 0]
+        for row, verdict in zip(rows, np.split(told, np.cumsum(keypoints.counts)[:-1]), strict=True):
+            found[row] = verdict
+    return found
 
 
-def reference_length(pair: Pair, images: Mapping[str, ImageRecord], reference: Reference) -> float:
-    """The length in original pixels of the target to which alpha is relative.
+def with_keypoints(pairs: Sequence[Pair]) -> list[Pair]:
+    """The pairs that a keypoint can be scored of.
 
     Raises:
-        DatasetError: `box` is asked for and the pair has none.
+        DatasetError: there is none.
     """
-    if reference == "image":
-        return float(max(images[pair.target].size))
-    if pair.target_box is None:
-        raise DatasetError(f"pair '{pair.id}' has no target box. Score it with: --set 'references=[image]'")
-    xmin, ymin, xmax, ymax = pair.target_box
-    return float(max(xmax - xmin, ymax - ymin))
+    counted = [pair for pair in pairs if len(pair.source_points)]
+    if not counted:
+        raise DatasetError("none of the pairs to be scored has a keypoint")
+    return counted
 
 
-def _judge(
-    pairs: Sequence[Pair], images: Mapping[str, ImageRecord], predictions: Predictions, protocol: EvalProtocol
-) -> _Keypoints:
-    errors = [_errors(pair, predictions) for pair in pairs]
-    counts = [len(error) for error in errors]
-    error = np.concatenate(errors)[:, None]
-    correct: dict[Reference, Bool[np.ndarray, "n a"]] = {}
-    for reference in protocol.references:
-        lengths = np.repeat([reference_length(pair, images, reference) for pair in pairs], counts)
-        bounds = lengths[:, None] * np.asarray(protocol.alphas)
-        correct[reference] = error <= bounds if protocol.comparison == "<=" else error < bounds
-    categories, rows = np.unique([pair.category for pair in pairs], return_inverse=True)
-    return _Keypoints(
-        correct=correct,
-        pair=np.repeat(np.arange(len(pairs)), counts),
-        category=np.repeat(rows, counts),
-        categories=tuple(categories.tolist()),
-    )
-
-
-def _counts(pairs: Sequence[Pair], keypoints: _Keypoints, chosen: Bool[np.ndarray, " n"]) -> dict[str, int]:
-    touched = [pairs[row] for row in np.unique(keypoints.pair[chosen])]
+def count(keypoints: Measured, mask: Bool[np.ndarray, " n"]) -> dict[str, int]:
+    """The keypoints of the mask, their pairs, and the images of these."""
+    touched = [keypoints.pairs[row] for row in np.unique(keypoints.pair[mask])]
     return {
         "pairs": len(touched),
         "images": len({image for pair in touched for image in (pair.source, pair.target)}),
-        "keypoints": int(chosen.sum()),
+        "keypoints": int(mask.sum()),
     }
 
 
-def _part(pairs: Sequence[Pair], keypoints: _Keypoints, chosen: Bool[np.ndarray, " n"], protocol: EvalProtocol) -> Part:
+def _part(
+    keypoints: Measured,
+    correct: Correct,
+    mask: Bool[np.ndarray, " n"],
+    protocol: EvalProtocol,
+    intervals: Intervals,
+) -> Part:
     return Part(
-        counts=_counts(pairs, keypoints, chosen),
-        occurrence=occurrence(chosen, keypoints.pair, keypoints.category),
-        scores=_scores(keypoints, chosen, protocol),
+        counts=count(keypoints, mask),
+        occurrence=occurrence(mask, keypoints.pair, keypoints.category),
+        scores=_scores(keypoints, correct, mask, protocol),
+        intervals=intervals,
     )
 
 
-def _scores(keypoints: _Keypoints, chosen: Bool[np.ndarray, " n"], protocol: EvalProtocol) -> dict[str, Scores]:
-    """Percentages {reference: {average: {alpha: PCK}}} of the chosen keypoints; of pairs without one, nothing."""
-    pair, category = keypoints.pair[chosen], keypoints.category[chosen]
+def _scores(
+    keypoints: Measured, correct: Correct, mask: Bool[np.ndarray, " n"], protocol: EvalProtocol
+) -> dict[str, Scores]:
+    """Percentages {reference: {average: {alpha: PCK}}} of the mask's keypoints; of pairs without one, nothing."""
+    pair, category = keypoints.pair[mask], keypoints.category[mask]
     return {
-        reference: _average(correct[chosen].astype(np.float64), pair, category, protocol)
-        for reference, correct in keypoints.correct.items()
+        reference: averages(told[mask], pair, category, names=protocol.names) for reference, told in correct.items()
     }
 
 
-def _average(
-    correct: Float[np.ndarray, "n a"],
+def averages(
+    correct: Bool[np.ndarray, "n a"],
     pair: Int[np.ndarray, " n"],
     category: Int[np.ndarray, " n"],
-    protocol: EvalProtocol,
+    *,
+    names: Sequence[str],
 ) -> Scores:
+    """Percentages {average: {alpha: PCK}} of verdicts, by the rows of each keypoint's pair and category.
+
+    Args:
+        correct: the verdicts at each alpha.
+        pair: the keypoint's.
+        category: the keypoint's.
+        names: of the alphas.
+    """
     first = np.unique(pair, return_index=True)[1]
     a_pair, of_category = _group_means(correct, pair), category[first]
-    averages = {
+    a_category = _group_means(correct, category)
+    found = {
         "keypoint": correct.mean(axis=0),
         "image": a_pair.mean(axis=0),
         "category": _group_means(a_pair, of_category).mean(axis=0),
-        "pair-weighted": np.average(
-            _group_means(correct, category), axis=0, weights=np.unique(of_category, return_counts=True)[1]
-        ),
+        "category-keypoint": a_category.mean(axis=0),
+        "pair-weighted": np.average(a_category, axis=0, weights=np.unique(of_category, return_counts=True)[1]),
     }
     return {
-        name: {alpha: round(100 * float(value), 4) for alpha, value in zip(protocol.names, values, strict=True)}
-        for name, values in averages.items()
+        name: {alpha: round(100 * float(value), 4) for alpha, value in zip(names, values, strict=True)}
+        for name, values in found.items()
     }
 
 
-def _group_means(values: Float[np.ndarray, "n a"], group: Int[np.ndarray, " n"]) -> Float[np.ndarray, "g a"]:
+def _group_means(
+    values: Bool[np.ndarray, "n a"] | Float[np.ndarray, "n a"], group: Int[np.ndarray, " n"]
+) -> Float[np.ndarray, "g a"]:
     """The mean of each group's rows, in the order of the groups' numbers."""
     row = np.unique(group, return_inverse=True)[1]
     sums = np.stack([np.bincount(row, weights=column) for column in values.T], axis=1)
@@ -208,11 +197,22 @@ def _group_means(values: Float[np.ndarray, "n a"], group: Int[np.ndarray, " n"])
 
 
 def _intervals(
-    pairs: Sequence[Pair], keypoints: _Keypoints, protocol: EvalProtocol
-) -> dict[str, dict[str, tuple[float, float]]]:
-    """{reference: {alpha: (low, high)}} of the average `keypoint`, in percent."""
-    correct = np.concatenate(list(keypoints.correct.values()), axis=1)
-    won = np.stack([np.bincount(keypoints.pair, weights=column) for column in correct.T], axis=1).astype(np.int64)
-    found = share_intervals(won, np.bincount(keypoints.pair), pairs, resamples=protocol.resamples)
-    rows = iter([(round(float(low), 4), round(float(high), 4)) for low, high in found])
-    return {reference: {alpha: next(rows) for alpha in protocol.names} for reference in keypoints.correct}
+    keypoints: Measured,
+    correct: Correct,
+    protocol: EvalProtocol,
+    masks: Mapping[tuple[str, str], Bool[np.ndarray, " n"]],
+) -> dict[tuple[str, str], Intervals]:
+    """{reference: {alpha: (low, high)}} of the average `keypoint`, in percent, of the keypoints under each mask."""
+    groups = grouped(np.concatenate(list(correct.values()), axis=1), keypoints.pair, masks)
+    found = group_intervals(groups, keypoints.pairs, resamples=protocol.resamples)
+    return {name: _by_alpha(ends, correct, protocol) for name, ends in found.items()}
+
+
+def _by_alpha(ends: Float[np.ndarray, "k 2"], correct: Correct, protocol: EvalProtocol) -> Intervals:
+    rows = iter([(round(float(low), 4), round(float(high), 4)) for low, high in ends])
+    return {reference: {alpha: next(rows) for alpha in protocol.names} for reference in correct}
+
+
+def won(keypoints: Measured, correct: Bool[np.ndarray, "n k"]) -> Int[np.ndarray, "p k"]:
+    """How many keypoints of each pair are correct."""
+    return np.stack([np.bincount(keypoints.pair, weights=column) for column in correct.T], axis=1).astype(np.int64)

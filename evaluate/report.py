@@ -8,10 +8,15 @@ from pathlib import Path
 from typing import Any
 
 from matchkit.core.errors import MatchkitError
+from matchkit.evaluate.analyses import Analyses
+from matchkit.evaluate.breakdown import in_order
 from matchkit.evaluate.protocol import Average, EvalProtocol, Reference
 
 Scores = Mapping[str, Mapping[str, float]]
 """Percentages {average: {alpha: PCK}}."""
+Intervals = Mapping[str, Mapping[str, tuple[float, float]]]
+"""95 % intervals {reference: {alpha: (low, high)}} of the average `keypoint` over resamplings of the images, in
+percent."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,11 +27,13 @@ class Part:
         counts: pairs with such keypoints, their images, and the keypoints.
         occurrence: percent of all pairs, a mean over categories, and of all keypoints.
         scores: by reference, as those of a report.
+        intervals: of these.
     """
 
     counts: Mapping[str, int]
     occurrence: Mapping[str, float]
     scores: Mapping[str, Scores]
+    intervals: Intervals = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,8 +47,9 @@ class Report:
         protocol: what the numbers mean.
         made_by: dataset, split, head and the digests of all that made the predictions.
         breakdowns: the parts of each breakdown by name, e.g. `breakdowns["geometry"]["aware"]`.
-        intervals: the 95 % interval of the average `keypoint` over resamplings of the images, in percent, e.g.
-            `intervals["box"]["0.10"]`.
+        intervals: e.g. `intervals["box"]["0.10"]`.
+        category_intervals: by category, e.g. `category_intervals["cat"]["box"]["0.10"]`.
+        analyses: what is known beside the scores, or None.
     """
 
     scores: Mapping[str, Scores]
@@ -50,7 +58,14 @@ class Report:
     protocol: EvalProtocol
     made_by: Mapping[str, Any]
     breakdowns: Mapping[str, Mapping[str, Part]] = field(default_factory=dict)
-    intervals: Mapping[str, Mapping[str, tuple[float, float]]] = field(default_factory=dict)
+    intervals: Intervals = field(default_factory=dict)
+    category_intervals: Mapping[str, Intervals] = field(default_factory=dict)
+    analyses: Analyses | None = None
+
+    @property
+    def partial(self) -> bool:
+        """Whether only a part of the split was matched."""
+        return bool(self.made_by.get("limit"))
 
     def save(self, path: Path) -> None:
         """Writes the report as JSON."""
@@ -59,36 +74,50 @@ class Report:
 
     @classmethod
     def load(cls, path: Path) -> "Report":
-        """Reads what `save` wrote, and reports from before there were breakdowns and intervals.
+        """Reads what `save` wrote, and reports from before there were breakdowns, intervals and analyses.
 
         Raises:
             MatchkitError: the file is missing or not a report.
         """
         try:
             data = json.loads(path.read_text())
-            breakdowns, intervals = data.pop("breakdowns", {}), data.pop("intervals", {})
+            breakdowns, by_category = data.pop("breakdowns", {}), data.pop("category_intervals", {})
+            analyses = data.pop("analyses", None)
             return cls(
                 protocol=_protocol(data.pop("protocol")),
                 breakdowns={
-                    name: {part: Part(**told) for part, told in parts.items()} for name, parts in breakdowns.items()
+                    name: {part: _part(told) for part, told in parts.items()} for name, parts in breakdowns.items()
                 },
-                intervals={
-                    reference: {alpha: (low, high) for alpha, (low, high) in ends.items()}
-                    for reference, ends in intervals.items()
-                },
+                intervals=_ends(data.pop("intervals", {})),
+                category_intervals={name: _ends(told) for name, told in by_category.items()},
+                analyses=None if analyses is None else Analyses.read(analyses),
                 **data,
             )
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise MatchkitError(f"{path} is not a report ({error}). Run: matchkit evaluate") from error
 
 
+def _part(told: Mapping[str, Any]) -> Part:
+    return Part(**{**told, "intervals": _ends(told.get("intervals", {}))})
+
+
+def _ends(told: Mapping[str, Any]) -> Intervals:
+    """Intervals as JSON has them, whose pairs are lists."""
+    return {reference: {alpha: (low, high) for alpha, (low, high) in ends.items()} for reference, ends in told.items()}
+
+
 def _protocol(told: Mapping[str, Any]) -> EvalProtocol:
+    """What a report was made under; fields that it is older than are as they were for everyone then.
+
+    Lists are tuples. Without `resamples` there were no intervals.
+    """
+    fields: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in told.items()}
     return EvalProtocol(
-        alphas=tuple(told["alphas"]),
-        references=tuple(told["references"]),
-        comparison=told["comparison"],
-        breakdowns=tuple(told.get("breakdowns", ())),
-        resamples=told.get("resamples", 0),
+        alphas=fields.pop("alphas"),
+        references=fields.pop("references"),
+        comparison=fields.pop("comparison"),
+        resamples=fields.pop("resamples", 0),
+        **fields,
     )
 
 
@@ -111,7 +140,7 @@ def summary_table(reports: Mapping[str, Report], *, reference: Reference, averag
         if ends and average == "keypoint":
             shown[middle(alphas)] += f" ({ends[0]:.1f} to {ends[1]:.1f})"
         rows.append([name, *shown.values()])
-    return _table(["method", *(f"PCK@{alpha}" for alpha in alphas)], rows)
+    return markdown(["method", *(f"PCK@{alpha}" for alpha in alphas)], rows)
 
 
 def middle(alphas: Sequence[str]) -> str:
@@ -119,7 +148,7 @@ def middle(alphas: Sequence[str]) -> str:
     return alphas[len(alphas) // 2]
 
 
-def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+def markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """A Markdown table whose first column is text, and all others are numbers."""
     ruled = "|---|" + "---:|" * (len(header) - 1)
     first, *others = [f"| {' | '.join(cells)} |" for cells in (header, *rows)]
@@ -135,13 +164,13 @@ def breakdown_table(
     """
     told = {name: report.breakdowns[breakdown] for name, report in reports.items() if breakdown in report.breakdowns}
     counted = {name: part.counts["keypoints"] for parts in told.values() for name, part in parts.items()}
-    names = sorted(counted)
+    names = in_order(counted)
     rows = [
         [method, *(_cell(parts.get(name), reference=reference, average=average, alpha=alpha) for name in names)]
         for method, parts in told.items()
     ]
     rows.append(["*keypoints*", *(f"{counted[name]:,}" for name in names)])
-    return _table([f"method (PCK@{alpha}, {breakdown})", *names], rows)
+    return markdown([f"method (PCK@{alpha}, {breakdown})", *names], rows)
 
 
 def _cell(part: Part | None, *, reference: Reference, average: Average, alpha: str) -> str:
@@ -155,7 +184,7 @@ def category_table(reports: Mapping[str, Report], *, reference: Reference, alpha
         [method, *(f"{report.categories[reference][name]['keypoint'][alpha]:.1f}" for name in names)]
         for method, report in reports.items()
     ]
-    return _table([f"method (PCK@{alpha})", *names], rows)
+    return markdown([f"method (PCK@{alpha})", *names], rows)
 
 
 def counts_line(reports: Sequence[Report]) -> str:

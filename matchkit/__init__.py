@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from matchkit.evaluate.predictions import Predictions as Predictions
     from matchkit.evaluate.protocol import EvalProtocol as EvalProtocol
     from matchkit.extract.datasets import open_dataset as open_dataset
+    from matchkit.pipelines.match_photos import match as match
+    from matchkit.pipelines.photo_matcher import Matches as Matches
+    from matchkit.pipelines.photo_matcher import PhotoMatcher as PhotoMatcher
 
 __version__ = "0.1.0"
 
@@ -28,9 +31,12 @@ _PUBLIC = {
     "FeatureSpec": "matchkit.core.spec",
     "FeatureStore": "matchkit.cache.store",
     "ImageRecord": "matchkit.core.records",
+    "Matches": "matchkit.pipelines.photo_matcher",
     "MatchkitError": "matchkit.core.errors",
     "Pair": "matchkit.core.records",
+    "PhotoMatcher": "matchkit.pipelines.photo_matcher",
     "Predictions": "matchkit.evaluate.predictions",
+    "match": "matchkit.pipelines.match_photos",
     "open_dataset": "matchkit.extract.datasets",
     "score": "matchkit.evaluate.pck",
 }

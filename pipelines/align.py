@@ -10,71 +10,31 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Int
 from tqdm import tqdm
 
 from matchkit.cache.store import FeatureStore
 from matchkit.core.device import one_thread
 from matchkit.core.errors import DatasetError
-from matchkit.core.geometry import KEYPOINT_RULES, KeypointRuleName, Points, place, posed_points
-from matchkit.core.interfaces import Matcher
+from matchkit.core.geometry import Points
 from matchkit.core.keypoints import KeypointScheme
-from matchkit.core.poses import Pose, pose_of, posed, posed_id, unposed_id
-from matchkit.core.records import ImageRecord, Pair, PairDataset, Placement
-from matchkit.core.spec import FeatureSpec
+from matchkit.core.poses import Pose, pose_of, posed_id, unposed_id
+from matchkit.core.records import Pair, PairDataset
 from matchkit.evaluate.masks import box_mask, mask_on_grid, posed_mask
 from matchkit.evaluate.pose_alignment import PoseAlignmentParams, pose_distances
+from matchkit.pipelines.frames import Frames
+from matchkit.pipelines.lookup import Descriptor, Finder, Found, Query, Table, in_order, started
 
-Descriptor = Float[torch.Tensor, "d gh gw"]
 Describe = Callable[[str], Descriptor]
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Frames:
-    """Where the images of a dataset, and their posed copies, lie in a network's input and on a grid.
-
-    Attributes:
-        images: the dataset's, by id.
-        spec: of the features.
-        grid: (height, width) of the descriptor map in cells.
-        rule: how points change between the image frame and the grid frame.
-    """
-
-    images: Mapping[str, ImageRecord]
-    spec: FeatureSpec
-    grid: tuple[int, int]
-    rule: KeypointRuleName = "centre"
-
-    def placement(self, image_id: str) -> Placement:
-        """Of an image, or of a posed copy."""
-        record = posed(self.images[unposed_id(image_id)], pose_of(image_id))
-        return place(record.size, self.spec.input_size, fit=self.spec.fit)
-
-    def to_grid(self, image_id: str, points: Points) -> Points:
-        """Takes points of an image from the image frame to the grid frame."""
-        return KEYPOINT_RULES[self.rule].to_grid(points, self.placement(image_id), self.grid)
-
-    def to_image(self, image_id: str, points: Points) -> Points:
-        """Takes points of an image from the grid frame to the image frame."""
-        return KEYPOINT_RULES[self.rule].to_image(points, self.placement(image_id), self.grid)
-
-    def posed(self, image_id: str, points: Points, pose: Pose) -> Points:
-        """Where points of an image lie in its copy in a pose; both in their image frames.
-
-        A rule that has pixels' corners at integers mirrors about half the width, as published.
-        """
-        width, height = self.images[image_id].size
-        more = 1 if self.rule in ("corner", "patch") else 0
-        return posed_points(points, (width + more, height + more), pose)
-
-
-@dataclass(frozen=True, slots=True)
 class Aligned:
-    """The points found by pair id, in the target's image frame, and how many pairs took which pose."""
+    """What was found, and how many pairs took which pose."""
 
-    points: Mapping[str, Points]
+    found: Found
     taken: Mapping[str, int]
 
 
@@ -82,11 +42,10 @@ def predict_aligned(
     pairs: Sequence[Pair],
     data: PairDataset,
     store: FeatureStore,
-    matcher: Matcher,
+    finder: Finder,
     params: PoseAlignmentParams,
     *,
     describe: Describe,
-    frames: Frames,
 ) -> Aligned:
     """Matches every pair from the pose of its source that resembles the target most.
 
@@ -99,20 +58,16 @@ def predict_aligned(
     counted = [pair for pair in pairs if len(pair.source_points)]
     require_copies(counted, store, params)
     schemes = find_schemes(counted, data, params)
-    choice = PoseChoice(data, frames, params, describe)
-    found: dict[str, Points] = {pair.id: np.zeros((0, 2), np.float32) for pair in pairs}
+    choice = PoseChoice(data, finder.frames, params, describe)
+    found = started(pairs, finder)
     taken: Counter[str] = Counter()
     for pair in tqdm(in_order(counted), desc="match", unit="pair", leave=False, disable=None):
         pose = choice(pair)
-        lookup = Lookup(pair, frames, matcher, describe)
-        found[pair.id] = lookup.plain() if pose == "none" else lookup.posed(pose, schemes[pair.category], params)
+        lookup = Lookup(pair, finder, describe)
+        table = lookup.plain() if pose == "none" else lookup.posed(pose, schemes[pair.category], params)
+        finder.keep(pair, table, found)
         taken[pose] += 1
     return Aligned(found, {pose: taken[pose] for pose in ("none", *params.poses)})
-
-
-def in_order(pairs: Sequence[Pair]) -> list[Pair]:
-    """Pairs with neighbours that share images: a descriptor is then still in memory when it is wanted again."""
-    return sorted(pairs, key=lambda pair: (pair.target, pair.source))
 
 
 def require_copies(pairs: Sequence[Pair], store: FeatureStore, params: PoseAlignmentParams) -> None:
@@ -223,57 +178,57 @@ class PoseChoice:
 
 
 class Lookup:
-    """Finds the keypoints of a pair in its target.
+    """Looks up the keypoints of a pair in its target: a row of the finder's table for each that is wanted.
 
     Args:
         pair: with keypoints.
-        frames: of the descriptor maps.
-        matcher: in the grid frame.
+        finder: of places.
         describe: gives the descriptor map of an image or of a posed copy.
     """
 
-    def __init__(self, pair: Pair, frames: Frames, matcher: Matcher, describe: Describe) -> None:
+    def __init__(self, pair: Pair, finder: Finder, describe: Describe) -> None:
         self._pair = pair
-        self._frames = frames
-        self._matcher = matcher
+        self._finder = finder
         self._describe = describe
+        self._wanted = finder.wanted(pair)
+        self._rows = np.arange(len(self._wanted.names))
 
-    def plain(self) -> Points:
+    def plain(self) -> Table:
         """From the source as it is."""
         pair = self._pair
-        return self._sought(pair.source, self._frames.to_grid(pair.source, pair.source_points))
+        return self._sought(pair.source, self._finder.frames.to_grid(pair.source, self._wanted.points), self._rows)
 
-    def posed(self, pose: Pose, scheme: KeypointScheme | None, params: PoseAlignmentParams) -> Points:
+    def posed(self, pose: Pose, scheme: KeypointScheme | None, params: PoseAlignmentParams) -> Table:
         """From the source's copy in a pose.
 
         In a turned copy a keypoint is looked up at its turned place. In a mirrored one a left paw looks like a right
-        one, so it is looked up at the mirrored place of its partner, where both images show that.
+        one, so it is looked up at the mirrored place of its partner, where both images show that; for what the source
+        alone shows, the source is enough.
         """
-        pair = self._pair
+        pair, frames, points = self._pair, self._finder.frames, self._wanted.points
         copy = posed_id(pair.source, pose)
-        places = self._frames.to_grid(copy, self._frames.posed(pair.source, pair.source_points, pose))
+        places = frames.to_grid(copy, frames.posed(pair.source, points, pose))
         if pose != "hflip":
-            return self._sought(copy, places)
-        partners = partner_rows(pair.keypoint_ids, scheme)
+            return self._sought(copy, places, self._rows)
+        partners, own = partner_rows(self._wanted.names, scheme), len(pair.keypoint_ids)
+        partners[:own][partners[:own] >= own] = -1
         alone = partners < 0
         places = places[partners]
         if alone.any() and params.partnerless == "self-match":
-            clicks = self._frames.to_grid(pair.source, pair.source_points[alone])
-            places[alone] = self._match(pair.source, copy, clicks)
+            clicks = frames.to_grid(pair.source, points[alone])
+            with one_thread():
+                places[alone] = self._finder.matcher.match(self._describe(pair.source), self._describe(copy), clicks)
         elif alone.any():
             kept = self.plain()
             if not alone.all():
-                kept[~alone] = self._sought(copy, places[~alone])
+                kept[~alone] = self._sought(copy, places[~alone], self._rows[~alone])
             return kept
-        return self._sought(copy, places)
+        return self._sought(copy, places, self._rows)
 
-    def _sought(self, source: str, places: Points) -> Points:
-        """What lies in the target at places of the source's grid, in the target's image frame."""
-        return self._frames.to_image(self._pair.target, self._match(source, self._pair.target, places))
-
-    def _match(self, source: str, target: str, places: Points) -> Points:
-        with one_thread():
-            return self._matcher.match(self._describe(source), self._describe(target), places)
+    def _sought(self, image: str, places: Points, rows: Int[np.ndarray, " _"]) -> Table:
+        """What lies in the target at places of an image's grid."""
+        pair, describe = self._pair, self._describe
+        return self._finder(Query(pair, image, describe(image), describe(pair.target), places, rows))
 
 
 def partner_rows(ids: Sequence[str], scheme: KeypointScheme | None) -> np.ndarray:

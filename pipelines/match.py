@@ -3,7 +3,7 @@
 import logging
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -15,19 +15,23 @@ from tqdm import tqdm
 
 from matchkit.cache.pairs import MapCache
 from matchkit.cache.store import FeatureStore
-from matchkit.core.device import choose_device, one_thread
+from matchkit.core.device import choose_device
 from matchkit.core.errors import ConfigError
 from matchkit.core.geometry import KeypointRuleName, Points
 from matchkit.core.interfaces import Head, ImageHead, Matcher, PairHead
+from matchkit.core.manifest import manifest_digest
 from matchkit.core.params import build, divide
 from matchkit.core.records import ImageRecord, Pair, PairDataset
 from matchkit.evaluate import MATCHERS
+from matchkit.evaluate.evidence import Presences
 from matchkit.evaluate.pose_alignment import PoseAlignmentParams
 from matchkit.evaluate.position import same_relative_position
 from matchkit.evaluate.predictions import Predictions
 from matchkit.extract.datasets import open_dataset
 from matchkit.heads.weights import HeadWeights
-from matchkit.pipelines.align import Descriptor, Frames, in_order, predict_aligned
+from matchkit.pipelines.align import predict_aligned
+from matchkit.pipelines.frames import Frames
+from matchkit.pipelines.lookup import Descriptor, Finder, Found, Query, Witness, in_order, presences_of, started
 from matchkit.pipelines.prompted import promptable
 from matchkit.pipelines.settings import features_path, predictions_path, told, weights_path
 
@@ -46,13 +50,37 @@ class MatchParams:
         split: which pairs.
         points: how keypoints change between the image frame and the grid (`KEYPOINT_RULES`); `patch` is GeoAware-SC's,
             `align-corners` SD4Match's.
+        limit: only so many pairs, spread over the split; 0 for all. What comes of them is marked as partial.
         memory_gb: bound of the descriptors that are held in memory, or of the maps for a head that describes pairs.
+        evidence: whether each match's evidence is kept beside it (`matchkit.evaluate.evidence`), at about twice the
+            time.
+        presence_alphas: the radii, as shares of the target's box (of its image, where a pair has no box), within which
+            the similarity of all keypoints is kept that the source shows; part of the evidence, for datasets that tell
+            which keypoints an image shows.
+
+    Raises:
+        ConfigError: a radius of nothing, or fewer than no pairs.
     """
 
     matcher: str = "nearest"
     split: str = "test"
+    limit: int = 0
     points: Literal["centre", "patch", "align-corners"] = "centre"
     memory_gb: float = 2.0
+    evidence: bool = True
+    presence_alphas: tuple[float, ...] = (0.05, 0.1, 0.15)
+
+    def __post_init__(self) -> None:
+        if min(self.presence_alphas, default=1.0) <= 0:
+            raise ConfigError(f"presence_alphas must be above 0, not {list(self.presence_alphas)}")
+        if self.limit < 0:
+            raise ConfigError(f"limit must be 0, for all pairs, or more, not {self.limit}")
+
+    def chosen(self, pairs: Sequence[Pair]) -> Sequence[Pair]:
+        """The pairs that are matched."""
+        if not self.limit or self.limit >= len(pairs):
+            return pairs
+        return [pairs[row * len(pairs) // self.limit] for row in range(self.limit)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,16 +141,21 @@ def predict(
 
     A pair without keypoints has no points, and nothing is computed for it.
     """
-    frames = Frames(images, maps.store.spec, head.grid, points)
+    finder = Finder(Frames(images, maps.store.spec, head.grid, points), matcher)
+    return predict_with(finder, pairs, head, maps, limit=limit).points
+
+
+def predict_with(finder: Finder, pairs: Sequence[Pair], head: Head, maps: MapCache, *, limit: int) -> Found:
+    """As `predict`, with all that a finder tells."""
     describe = describer(head, maps, limit=limit)
-    found: dict[str, Points] = {pair.id: np.zeros((0, 2), np.float32) for pair in pairs}
+    found = started(pairs, finder)
     counted = [pair for pair in pairs if len(pair.source_points)]
     for pair in tqdm(in_order(counted), desc="match", unit="pair", leave=False, disable=None):
-        places = frames.to_grid(pair.source, pair.source_points)
+        wanted = finder.wanted(pair)
+        places = finder.frames.to_grid(pair.source, wanted.points)
         source, target = describe(pair)
-        with one_thread():
-            matched = matcher.match(source, target, places)
-        found[pair.id] = frames.to_image(pair.target, matched)
+        query = Query(pair, pair.source, source, target, places, np.arange(len(places)))
+        finder.keep(pair, finder(query), found)
     return found
 
 
@@ -160,58 +193,62 @@ def match(
     params = build(MatchParams, own, where=asked.where)
     alignment = build(PoseAlignmentParams, of_alignment, where=asked.where)
     data = open_dataset(dataset, root)
-    pairs = data.pairs(params.split)
+    listed = data.pairs(params.split)
+    pairs = params.chosen(listed)
     made_by: dict[str, Any] = {"dataset": dataset, "split": params.split, "method": out.stem}
+    made_by["manifest"] = manifest_digest(dataset, params.split, listed)
+    if len(pairs) < len(listed):
+        made_by["limit"] = len(pairs)
     poses: Mapping[str, int] = {}
+    presences = presences_of(pairs, data.images, params.presence_alphas) if params.evidence else None
     if name == POSITION:
-        points: Mapping[str, Points] = {pair.id: same_relative_position(pair) for pair in pairs}
+        found = Found({pair.id: same_relative_position(pair) for pair in pairs})
     else:
         matcher: Matcher = MATCHERS.build(matcher_name, of_matcher, where=asked.where)
         kept = HeadWeights.load(weights or weights_path(dataset, name))
         opened = FeatureStore.open(store or features_path(dataset, str(kept.fit["features"])), kept.spec)
         chosen = choose_device(device)
         head = kept.build(device=chosen, backbones=partial(promptable, device=chosen, where=f"head '{name}'"))
-        points, poses = _points(pairs, data, head, opened, matcher, params, alignment)
+        frames = Frames(data.images, opened.spec, head.grid, params.points)
+        finder = Witness(frames, matcher, presences) if params.evidence else Finder(frames, matcher)
+        found, poses = _found(pairs, data, head, opened, finder, alignment, limit=round(params.memory_gb * 1e9))
         made_by |= {"head": kept.head, "config": dict(kept.config), "fit": dict(kept.fit), "points": params.points}
-        made_by |= {"features": opened.spec.digest(), "matcher": {"name": matcher_name, **of_matcher}}
+        made_by |= {
+            "features": opened.spec.digest(),
+            "spec": opened.spec.to_json(),
+            "matcher": {"name": matcher_name, **of_matcher},
+        }
         if alignment.poses:
             made_by["alignment"] = {**asdict(alignment), "pairs_by_pose": dict(poses)}
-    Predictions(points, made_by).save(out)
-    return Matched(out, len(pairs), sum(len(found) for found in points.values()), poses)
+    kept_presences = replace(presences, of_pair=found.presences) if presences and found.presences else Presences()
+    Predictions(found.points, made_by, found.evidence, kept_presences).save(out)
+    return Matched(out, len(pairs), sum(len(points) for points in found.points.values()), poses)
 
 
-def _points(
+def _found(
     pairs: Sequence[Pair],
     data: PairDataset,
     head: Head,
     store: FeatureStore,
-    matcher: Matcher,
-    params: MatchParams,
+    finder: Finder,
     alignment: PoseAlignmentParams,
-) -> tuple[Mapping[str, Points], Mapping[str, int]]:
+    *,
+    limit: int,
+) -> tuple[Found, Mapping[str, int]]:
     """What is found for every pair, and how many pairs took which pose."""
-    limit = round(params.memory_gb * 1e9)
     # of single images the descriptors are held instead, and a map is read once
     held = limit if isinstance(head, PairHead) else 0
     maps = MapCache(store, layers=head.layers, timesteps=head.timesteps, limit=held)
     if not alignment.poses:
-        return predict(pairs, data.images, head, maps, matcher, limit=limit, points=params.points), {}
+        return predict_with(finder, pairs, head, maps, limit=limit), {}
     if not isinstance(head, ImageHead):
         raise ConfigError(
             f"{type(head).__name__} describes pairs, not images, so it has no pose alignment. Match with: --set "
             "'poses=[]'"
         )
     describe = Describer(head, maps, limit=limit)
-    aligned = predict_aligned(
-        pairs,
-        data,
-        store,
-        matcher,
-        alignment,
-        describe=describe,
-        frames=Frames(data.images, store.spec, head.grid, params.points),
-    )
-    return aligned.points, aligned.taken
+    aligned = predict_aligned(pairs, data, store, finder, alignment, describe=describe)
+    return aligned.found, aligned.taken
 
 
 def _plain_name(name: str) -> str:

@@ -1,5 +1,6 @@
 """Stage report: every report of a dataset in one table and one plot."""
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +10,7 @@ from matplotlib.figure import Figure
 
 from matchkit.core.errors import MatchkitError
 from matchkit.core.params import build
+from matchkit.evaluate.analysis_tables import analysis_tables
 from matchkit.evaluate.protocol import Average, Reference
 from matchkit.evaluate.report import (
     Report,
@@ -22,6 +24,9 @@ from matchkit.evaluate.translation.report import TranslationReport, markdown_tab
 from matchkit.pipelines.settings import EXEMPLARS, told
 
 SUMMARY = Path("reports/summary.md")
+COMPARED = ("alphas", "frame", "side", "floored", "comparison", "pairs_a_category", "viewpoint", "subset")
+"""What must be alike of the protocols of reports in one table."""
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,16 +92,24 @@ def _order(dataset: Path, methods: Sequence[str]) -> list[str]:
 
 def _load(dataset: Path, params: ReportParams) -> dict[str, Report]:
     """The reports of a dataset by method, in the order of the summary's rows."""
-    reports = {name: Report.load(dataset / f"{name}.json") for name in _order(dataset, params.methods)}
+    loaded = {name: Report.load(dataset / f"{name}.json") for name in _order(dataset, params.methods)}
+    reports = {name: entry for name, entry in loaded.items() if not entry.partial}
+    for name in loaded.keys() - reports.keys():
+        log.info("%s is of a part of its split, and left out", dataset / f"{name}.json")
+    if not reports:
+        raise MatchkitError(f"all reports in {dataset} are of a part of their split. Run: matchkit match without limit")
     first = next(iter(reports))
-    for name, loaded in reports.items():
+    for name, entry in reports.items():
         path = dataset / f"{name}.json"
-        if params.average not in loaded.scores.get(params.reference, {}):
+        if params.average not in entry.scores.get(params.reference, {}):
             raise MatchkitError(
                 f"{path} has no average '{params.average}' of reference '{params.reference}'. Run: matchkit evaluate"
             )
-        if loaded.protocol.names != reports[first].protocol.names:
-            raise MatchkitError(f"{path} has other alphas than {dataset / first}.json. Run: matchkit evaluate")
+        differ = [of for of in COMPARED if getattr(entry.protocol, of) != getattr(reports[first].protocol, of)]
+        if differ:
+            raise MatchkitError(
+                f"{path} has another protocol than {dataset / first}.json ({', '.join(differ)}). Run: matchkit evaluate"
+            )
     return reports
 
 
@@ -113,6 +126,7 @@ def _section(name: str, reports: Mapping[str, Report], params: ReportParams) -> 
                 breakdown_table(reports, told, reference=params.reference, average=params.average, alpha=alpha)
                 for told in breakdowns
             ),
+            *analysis_tables(reports, reference=params.reference, average=params.average, alpha=alpha),
             category_table(reports, reference=params.reference, alpha=alpha),
         ]
     )

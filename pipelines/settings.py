@@ -8,6 +8,7 @@ from typing import Any
 from matchkit.core.params import check_names, parse_overrides, read_params, section
 from matchkit.core.presets import PresetsByStage
 from matchkit.evaluate import presets as of_match
+from matchkit.evaluate import protocols as of_evaluate
 from matchkit.extract import presets as of_extract
 from matchkit.extract.datasets import DATASETS
 from matchkit.heads import presets as of_fit_head
@@ -15,8 +16,8 @@ from matchkit.heads import presets as of_fit_head
 PARAMS_FILE = Path("params.yaml")
 EXEMPLARS = "exemplars"
 """The folder of lists of exemplars, and that of the reports on heads which are given them."""
-PRESETS = PresetsByStage([of_extract.PRESETS, of_fit_head.PRESETS, of_match.PRESETS])
-NO_PRESETS_AFFAIR = ("split", "memory_gb")
+PRESETS = PresetsByStage([of_extract.PRESETS, of_fit_head.PRESETS, of_match.PRESETS, of_evaluate.PRESETS])
+NO_PRESETS_AFFAIR = ("split", "memory_gb", "breakdowns", "resamples")
 """Parameters of a section that stand over a preset of the command line, too."""
 
 

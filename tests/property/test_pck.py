@@ -16,9 +16,14 @@ from matchkit.core.records import ImageRecord, Pair
 from matchkit.evaluate.breakdown import parts
 from matchkit.evaluate.pck import score
 from matchkit.evaluate.predictions import Predictions
-from matchkit.evaluate.protocol import EvalProtocol
+from matchkit.evaluate.protocol import EvalProtocol, Frame
 
 ALPHAS = (0.05, 0.1, 0.15, 0.3, 1.0)
+FRAMES: dict[str, dict[str, Any]] = {
+    "original": {},
+    "letterbox": {"frame": "letterbox", "side": 840},
+    "squash": {"frame": "squash", "side": 768},
+}
 coordinates = st.tuples(st.integers(0, 200), st.integers(0, 200))
 errors = st.tuples(st.integers(-40, 40), st.integers(-40, 40))
 pairs_of_numbers = st.fixed_dictionaries(
@@ -58,14 +63,16 @@ def made(numbers: Numbers, *, factor: float = 1) -> Case:
 def scored(
     pairs: Sequence[Pair], images: dict[str, ImageRecord], found: dict[str, np.ndarray], **protocol: Any
 ) -> dict[str, Any]:
-    settled = {"alphas": ALPHAS, "resamples": 0} | protocol
+    settled: dict[str, Any] = {"alphas": ALPHAS, "resamples": 0} | protocol
     report = score(pairs, images, Predictions(found, {}), EvalProtocol(**settled))
     return {"scores": report.scores, "categories": report.categories, "counts": report.counts}
 
 
-@given(numbers=cases, comparison=st.sampled_from(["<=", "<"]))
-def test_it_grows_with_alpha_and_stays_a_percentage(numbers: Numbers, comparison: Literal["<=", "<"]) -> None:
-    for averages in scored(*made(numbers), comparison=comparison)["scores"].values():
+@given(numbers=cases, comparison=st.sampled_from(["<=", "<"]), frame=st.sampled_from(list(FRAMES)))
+def test_it_grows_with_alpha_and_stays_a_percentage(
+    numbers: Numbers, comparison: Literal["<=", "<"], frame: str
+) -> None:
+    for averages in scored(*made(numbers), comparison=comparison, **FRAMES[frame])["scores"].values():
         for values in averages.values():
             shares = list(values.values())
             assert shares == sorted(shares)
@@ -91,10 +98,54 @@ def test_the_order_of_pairs_does_not_count(numbers: Numbers, data: st.DataObject
             assert other["scores"][reference][average] == pytest.approx(values, abs=1e-3)
 
 
-@given(numbers=cases, factor=st.sampled_from([0.5, 2, 4]))
-def test_a_larger_copy_of_everything_scores_the_same(numbers: Numbers, factor: float) -> None:
+@given(numbers=cases, factor=st.sampled_from([0.5, 2, 4]), frame=st.sampled_from(list(FRAMES)))
+def test_a_larger_copy_of_everything_scores_the_same(numbers: Numbers, factor: float, frame: str) -> None:
     """Powers of two, so that no float is rounded."""
-    assert scored(*made(numbers, factor=factor)) == scored(*made(numbers))
+    assert scored(*made(numbers, factor=factor), **FRAMES[frame]) == scored(*made(numbers), **FRAMES[frame])
+
+
+@given(numbers=cases, comparison=st.sampled_from(["<=", "<"]))
+def test_a_letterbox_of_any_side_gives_the_verdicts_of_original_pixels(
+    numbers: Numbers, comparison: Literal["<=", "<"]
+) -> None:
+    boxed = scored(*made(numbers), comparison=comparison, frame="letterbox", side=840)
+    assert boxed == scored(*made(numbers), comparison=comparison)
+
+
+def by_the_lab(case: Case, *, frame: Frame, side: int, floored: str) -> tuple[np.ndarray, np.ndarray]:
+    """Errors and boxes' longer edges in pixels of a square, a point at a time, as published code has them."""
+    pairs, images, found = case
+    errors, lengths = [], []
+    for pair in pairs:
+        width, height = images[pair.target].size
+        longest = max(width, height)
+        scale = (side / width, side / height) if frame == "squash" else (side / longest, side / longest)
+        assert pair.target_box is not None
+        left, top, right, bottom = pair.target_box
+        for place, prediction in zip(pair.target_points, found[pair.id], strict=True):
+            x, y = (float(value) * by for value, by in zip(place, scale, strict=True))
+            if floored == "frame":
+                x, y = np.floor(x + 1e-9), np.floor(y + 1e-9)
+            errors.append(np.hypot(prediction[0] * scale[0] - x, prediction[1] * scale[1] - y))
+            lengths.append(max((right - left) * scale[0], (bottom - top) * scale[1]))
+    return np.asarray(errors), np.asarray(lengths)
+
+
+@given(
+    numbers=cases,
+    frame=st.sampled_from(["letterbox", "squash"]),
+    side=st.sampled_from([100, 768, 840]),
+    floored=st.sampled_from(["nothing", "frame"]),
+)
+def test_a_square_frame_gives_the_share_counted_in_its_own_pixels(
+    numbers: Numbers, frame: Literal["letterbox", "squash"], side: int, floored: Literal["nothing", "frame"]
+) -> None:
+    case = made(numbers)
+    errors, lengths = by_the_lab(case, frame=frame, side=side, floored=floored)
+    told = scored(*case, references=("box",), frame=frame, side=side, floored=floored)["scores"]["box"]["keypoint"]
+    for alpha in ALPHAS:
+        if np.abs(errors - alpha * lengths).min() > 1e-6:  # not within a rounding of the bound
+            assert told[f"{alpha:.2f}"] == pytest.approx(100 * (errors <= alpha * lengths).mean(), abs=1e-3)
 
 
 @given(
@@ -102,18 +153,22 @@ def test_a_larger_copy_of_everything_scores_the_same(numbers: Numbers, factor: f
     alpha=st.sampled_from([0.05, 0.1, 0.15]),
     across=st.booleans(),
     reference=st.sampled_from(["box", "image"]),
+    frame=st.sampled_from(list(FRAMES)),
 )
 def test_an_error_of_exactly_alpha_times_the_reference(
-    length: int, alpha: float, *, across: bool, reference: Literal["box", "image"]
+    length: int, alpha: float, *, across: bool, reference: Literal["box", "image"], frame: str
 ) -> None:
-    """Counts under `<=` and not under `<`: the bound is a whole number of pixels, and so is the error."""
-    images = {"a": ImageRecord("a", Path("a.jpg"), (length, length // 2))}
+    """Counts under `<=` and not under `<`: the bound is a whole number of pixels, and so is the error.
+
+    The image is a square, in which a squash is a letterbox.
+    """
+    images = {"a": ImageRecord("a", Path("a.jpg"), (length, length))}
     box = (0.0, 0.0, length / 2, float(length))
     points = np.asarray([[7, 9]], np.float32)
     pair = Pair("p", "a", "a", "cat", points, points, ("0",), box, box)
     error = np.asarray([[1, 0] if across else [0, 1]], np.float32) * round(alpha * length)
     for comparison, expected in (("<=", 100.0), ("<", 0.0)):
-        found = scored([pair], images, {"p": points + error}, alphas=(alpha,), comparison=comparison)
+        found = scored([pair], images, {"p": points + error}, alphas=(alpha,), comparison=comparison, **FRAMES[frame])
         assert found["scores"][reference]["keypoint"] == {f"{alpha:.2f}": expected}
 
 

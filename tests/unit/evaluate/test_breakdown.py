@@ -1,5 +1,6 @@
 """Which keypoints belong to which part, on hand-made pairs whose answers are counted here."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +9,8 @@ import pytest
 from matchkit.core.errors import DatasetError
 from matchkit.core.keypoints import KeypointScheme
 from matchkit.core.records import ImageRecord, Pair
-from matchkit.evaluate.breakdown import occurrence, parts
+from matchkit.evaluate.breakdown import in_order, occurrence, parts
+from matchkit.evaluate.protocol import Breakdown
 
 BUS = KeypointScheme(
     groups=(("0", "1"), ("2", "3", "5", "6"), ("4", "7"), ("10", "13", "20", "23"), ("11", "14", "21", "24"))
@@ -102,3 +104,43 @@ def test_occurrence_is_a_mean_over_categories_of_pairs_and_a_share_of_keypoints(
     categories = np.repeat([0, 0, 0, 0, 1], [2, 1, 1, 1, 3])
     chosen = np.array([1, 1, 0, 0, 0, 0, 1, 0], bool)
     assert occurrence(chosen, pairs, categories) == {"pairs": 62.5, "keypoints": 37.5}
+
+
+def varied(*told: dict[str, int]) -> list[Pair]:
+    """Pairs of two keypoints with these variations."""
+    one = image("a")
+    return [replace(pair(one, one, "1 2"), variations=variations) for variations in told]
+
+
+@pytest.mark.parametrize(
+    ("breakdown", "field", "names"),
+    [
+        ("viewpoint", "viewpoint_variation", ["easy", "medium", "hard"]),
+        ("scale", "scale_variation", ["easy", "medium", "hard"]),
+        ("truncation", "truncation", ["none", "source", "target", "both"]),
+        ("occlusion", "occlusion", ["none", "source", "target", "both"]),
+        ("mirror", "mirror", ["no", "yes"]),
+    ],
+)
+def test_what_the_dataset_says_of_a_pair(breakdown: Breakdown, field: str, names: list[str]) -> None:
+    last = len(names) - 1
+    pairs = varied({field: last}, {}, {field: 0, "other": 9}, {field: last})
+    found = parts(breakdown, pairs, {}, {})
+    assert {name: np.flatnonzero(mask).tolist() for name, mask in found.items()} == {
+        **{names[0]: [4, 5], names[-1]: [0, 1, 6, 7]}
+    }
+
+
+def test_a_variation_that_no_pair_has_or_that_there_is_not_is_refused() -> None:
+    with pytest.raises(
+        DatasetError, match=r"breakdown occlusion needs .* no pair has.*--set 'breakdowns=\[geometry\]'"
+    ):
+        parts("occlusion", varied({"truncation": 0}), {}, {})
+    with pytest.raises(DatasetError, match=r"pair 'a-a' has mirror 2; there are 0 to 1"):
+        parts("mirror", varied({"mirror": 1}, {"mirror": 2}), {}, {})
+
+
+def test_parts_stand_in_the_order_of_their_numbers() -> None:
+    assert in_order(["hard", "easy", "medium"]) == ["easy", "medium", "hard"]
+    assert in_order(["both", "none", "target", "source"]) == ["none", "source", "target", "both"]
+    assert in_order(["mirror", "1", "0"]) == ["0", "1", "mirror"]

@@ -105,14 +105,17 @@ def pairs_of(*ends: str) -> list[Pair]:
     return [Pair(end, end[0], end[1], "", nothing, nothing, ()) for end in ends]
 
 
-def test_an_image_is_drawn_for_all_its_pairs_and_both_its_roles() -> None:
-    """Of images a, b, c the pairs ab (4 of 4) and bc (0 of 1), of 27 ways to draw three images."""
+def test_two_pairs_of_one_image_say_nothing_of_other_images() -> None:
+    """Whichever the third image, the share of both pairs may have been that of the one they have in common."""
     found = pck_interval(verdicts("1111", "0"), pairs_of("ab", "bc"))
-    assert found.value == 80
-    # each pair alone is drawn in 6 ways (with b, and the third image not), both together in 6 (each image once): 80 %
-    assert (found.low, found.high) == (0, 100)
-    same = pck_interval(verdicts("1100", "0011"), pairs_of("ab", "bc"))
-    assert (same.value, same.low, same.high) == (50, 50, 50)
+    assert (found.value, found.low, found.high) == (80, 0, 100)
+
+
+def test_where_all_are_correct_the_interval_is_that_of_as_many_draws_as_pairs_without_a_common_image() -> None:
+    """Of 20 draws that are all correct: 0.025 ** (1 / 20), by Clopper and Pearson."""
+    found = pck_interval(verdicts(*["11"] * 20), pairs_of(*(chr(300 + n) + chr(400 + n) for n in range(20))))
+    assert (found.value, found.high) == (100, 100)
+    assert found.low == pytest.approx(100 * 0.025 ** (1 / 20))
 
 
 def test_pairs_that_share_an_image_say_less_than_pairs_that_do_not() -> None:

@@ -131,7 +131,13 @@ def test_categories_are_weighted_by_their_pairs_and_not_by_their_keypoints() -> 
     found = {p.id: p.target_points + np.float32(90 if p.id == "two" else 0) for p in pairs}
     scores = score(pairs, IMAGES, Predictions(found, {}), EvalProtocol(alphas=(0.1,))).scores["box"]
     averages = {name: values["0.10"] for name, values in scores.items()}
-    assert averages == {"keypoint": 80.0, "image": 66.6667, "category": 75.0, "pair-weighted": 66.6667}
+    assert averages == {
+        "keypoint": 80.0,
+        "image": 66.6667,
+        "category": 75.0,
+        "category-keypoint": 75.0,
+        "pair-weighted": 66.6667,
+    }
     cats = [pair("four", [[0, 0]] * 2, box=box), *pairs]
     found["four"] = cats[0].target_points
     scores = score(cats, IMAGES, Predictions(found, {}), EvalProtocol(alphas=(0.1,))).scores["box"]

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from matchkit.core.errors import MatchkitError
+from matchkit.evaluate.analyses import Analyses, Trust, WayBack
 from matchkit.evaluate.protocol import EvalProtocol
 from matchkit.evaluate.report import Part, Report, breakdown_table, category_table, counts_line, summary_table
 
@@ -33,6 +34,13 @@ def full() -> Report:
         protocol=EvalProtocol((0.05, 0.1), ("box",), "<", breakdowns=("geometry",), resamples=500),
         breakdowns={"geometry": parts(aware=30.0, other=50.0)},
         intervals={"box": {"0.05": (0.5, 1.5), "0.10": (1.25, 3.0)}},
+        analyses=Analyses(
+            symmetry={"box": {"0.10": {"right part": 60.0, "elsewhere": 40.0}}},
+            kap={"paper": {"image": {"0.10": 12.5}}},
+            visibility=75.0,
+            trust={"box": {"0.10": {"margin": Trust(10.0, None, 2.5, (1.0, 2.0))}}},
+            way_back=WayBack(3.5, 40.0, {"box": {"0.10": 80.0}}),
+        ),
     )
 
 
@@ -52,14 +60,18 @@ def test_breakdowns_and_intervals_come_back_as_they_were(tmp_path: Path) -> None
 def test_a_report_from_before_there_were_breakdowns_is_read(tmp_path: Path) -> None:
     full().save(tmp_path / "r.json")
     data = json.loads((tmp_path / "r.json").read_text())
-    for field in ("breakdowns", "intervals"):
+    for field in ("breakdowns", "intervals", "analyses"):
         del data[field]
     for field in ("breakdowns", "resamples"):
         del data["protocol"][field]
     (tmp_path / "r.json").write_text(json.dumps(data))
     loaded = Report.load(tmp_path / "r.json")
     assert loaded == replace(
-        full(), breakdowns={}, intervals={}, protocol=replace(full().protocol, breakdowns=(), resamples=0)
+        full(),
+        breakdowns={},
+        intervals={},
+        analyses=None,
+        protocol=replace(full().protocol, breakdowns=(), resamples=0),
     )
 
 

@@ -17,7 +17,9 @@ from matchkit.core.records import ImageRecord, Pair
 from matchkit.core.spec import FeatureSpec, LayerSpec
 from matchkit.evaluate.matchers import Nearest, NearestParams
 from matchkit.evaluate.pose_alignment import PoseAlignmentParams
-from matchkit.pipelines.align import Aligned, Frames, PoseChoice, partner_rows, predict_aligned
+from matchkit.pipelines.align import Aligned, PoseChoice, partner_rows, predict_aligned
+from matchkit.pipelines.frames import Frames
+from matchkit.pipelines.lookup import Finder
 
 SIDE = 8
 SOURCE, TARGET = "dog/a", "dog/b"
@@ -99,15 +101,14 @@ def aligned(
     pairs: Sequence[Pair] = (PAIR,),
 ) -> Aligned:
     data = data or Dogs()
-    frames = Frames(data.images, SPEC, (SIDE, SIDE))
-    matcher = Nearest(NearestParams(upsample=1))
-    return predict_aligned(pairs, data, store, matcher, params, describe=maps, frames=frames)
+    finder = Finder(Frames(data.images, SPEC, (SIDE, SIDE)), Nearest(NearestParams(upsample=1)))
+    return predict_aligned(pairs, data, store, finder, params, describe=maps)
 
 
 def test_a_source_that_looks_alike_as_it_is_stays_so(store: FeatureStore) -> None:
     found = aligned(Maps("none"), store)
     assert found.taken == {"none": 1, "hflip": 0, "rot90": 0, "rot270": 0}
-    np.testing.assert_array_equal(found.points["ab"], PAIR.source_points + 1)
+    np.testing.assert_array_equal(found.found.points["ab"], PAIR.source_points + 1)
 
 
 def test_in_a_mirrored_source_the_partner_is_looked_up_at_its_mirrored_place(store: FeatureStore) -> None:
@@ -115,13 +116,15 @@ def test_in_a_mirrored_source_the_partner_is_looked_up_at_its_mirrored_place(sto
     found = aligned(maps, store)
     assert found.taken == {"none": 0, "hflip": 1, "rot90": 0, "rot270": 0}
     # left is at (2, 3), right at (5, 4); the nose is its own partner
-    np.testing.assert_array_equal(found.points["ab"][:3], [[7 - 5 + 1, 4 + 1], [7 - 2 + 1, 3 + 1], [7 - 1 + 1, 6 + 1]])
+    np.testing.assert_array_equal(
+        found.found.points["ab"][:3], [[7 - 5 + 1, 4 + 1], [7 - 2 + 1, 3 + 1], [7 - 1 + 1, 6 + 1]]
+    )
 
 
 def test_without_partner_the_place_of_the_plain_source_is_kept(store: FeatureStore) -> None:
     maps = Maps("hflip")
     maps.held[SOURCE][:, 1, 6] = maps.held[TARGET][:, 5, 2]
-    assert aligned(maps, store).points["ab"][3].tolist() == [2, 5]
+    assert aligned(maps, store).found.points["ab"][3].tolist() == [2, 5]
 
 
 def test_all_keep_their_places_where_no_partner_is_annotated(store: FeatureStore) -> None:
@@ -130,7 +133,7 @@ def test_all_keep_their_places_where_no_partner_is_annotated(store: FeatureStore
         PAIR, keypoint_ids=("ear",), source_points=PAIR.source_points[3:], target_points=np.zeros((1, 2), np.float32)
     )
     maps.held[SOURCE][:, 1, 6] = maps.held[TARGET][:, 5, 2]
-    assert aligned(maps, store, pairs=[one]).points["ab"].tolist() == [[2, 5]]
+    assert aligned(maps, store, pairs=[one]).found.points["ab"].tolist() == [[2, 5]]
 
 
 @pytest.mark.parametrize("scheme", [SCHEME, None])
@@ -144,14 +147,14 @@ def test_a_partner_can_be_sought_in_the_mirrored_source(store: FeatureStore, sch
     maps.held[TARGET][:, 5, 2] -= 0.3 * noise
     found = aligned(maps, store, replace(ALL, partnerless="self-match"), data=Dogs(scheme))
     assert found.taken["hflip"] == 1
-    assert found.points["ab"][3].tolist() == [6, 7]
+    assert found.found.points["ab"][3].tolist() == [6, 7]
 
 
 def test_in_a_turned_source_a_keypoint_is_looked_up_at_its_own_turned_place(store: FeatureStore) -> None:
     for pose, place in (("rot90", [3, 7 - 2]), ("rot270", [7 - 3, 2])):
         found = aligned(Maps(pose), store, data=Dogs(None), params=replace(ALL, poses=("rot90", "rot270")))
         assert found.taken[pose] == 1
-        assert found.points["ab"][0].tolist() == [place[0] + 1, place[1] + 1]
+        assert found.found.points["ab"][0].tolist() == [place[0] + 1, place[1] + 1]
 
 
 def test_a_pair_without_keypoints_has_none_and_costs_nothing(store: FeatureStore) -> None:
@@ -159,7 +162,7 @@ def test_a_pair_without_keypoints_has_none_and_costs_nothing(store: FeatureStore
     bare = replace(PAIR, id="bare", source_points=nothing, target_points=nothing, keypoint_ids=())
     maps = Maps("none")
     found = aligned(maps, store, data=Dogs(None), pairs=[bare])
-    assert found.points["bare"].shape == (0, 2)
+    assert found.found.points["bare"].shape == (0, 2)
     assert maps.asked == []
     assert sum(found.taken.values()) == 0
 
@@ -170,8 +173,8 @@ def test_keypoints_on_the_far_edges_and_their_mirrored_places_are_looked_up(stor
     for pose in ("none", "hflip", "rot90", "rot270"):
         found = aligned(Maps(pose), store, pairs=[pair])
         assert found.taken[pose] == 1
-        assert ((found.points["ab"] >= 0) & (found.points["ab"] < SIDE)).all()
-    (left, right) = aligned(Maps("hflip"), store, pairs=[pair]).points["ab"].tolist()
+        assert ((found.found.points["ab"] >= 0) & (found.found.points["ab"] < SIDE)).all()
+    (left, right) = aligned(Maps("hflip"), store, pairs=[pair]).found.points["ab"].tolist()
     assert (left, right) == ([0, 1], [1, 0])  # one cell aside, round the edge, of (7, 0) and of (0, 7), for (-1, 8)
 
 

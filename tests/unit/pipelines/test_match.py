@@ -15,6 +15,7 @@ from matchkit.cli import main
 from matchkit.core.errors import ConfigError, StoreError
 from matchkit.core.geometry import posed_points
 from matchkit.core.poses import Pose
+from matchkit.evaluate.evidence import Presences
 from matchkit.evaluate.predictions import Predictions
 from matchkit.extract.datasets import open_dataset
 from matchkit.pipelines.align import PoseChoice
@@ -64,6 +65,32 @@ def test_aligned_and_plain_predictions_stand_side_by_side(fitted: Path) -> None:
     assert "alignment" not in Predictions.load(Path("predictions/spair/raw-layer.npz")).made_by
     scored = CliRunner().invoke(main, ["evaluate", *told, "turned"])
     assert scored.stdout.startswith("reports/spair/turned.json: PCK@0.05")
+
+
+@pytest.mark.parametrize("settings", [("split=trn",), ALIGNED], ids=["plain", "aligned"])
+def test_evidence_lies_beside_the_points_and_changes_none(fitted: Path, settings: tuple[str, ...]) -> None:
+    for file in fitted.glob("ImageAnnotation/*/*.json"):
+        shown = {"0": [5, 6], "3": [2, 9], "7": [20, 10], "11": [16, 20]}
+        file.write_text(json.dumps(json.loads(file.read_text()) | {"kps": shown}))
+    told = match("spair", "raw-layer", root=fitted, settings=settings, called="told", device="cpu")
+    bare = match("spair", "raw-layer", root=fitted, settings=(*settings, "evidence=false"), device="cpu")
+    found, without = (Predictions.load(written.predictions) for written in (told, bare))
+    assert without.evidence == {}
+    assert without.presences == Presences()
+    assert found.presences.reference == "box"
+    for pair in open_dataset("spair", fitted).pairs("trn"):
+        np.testing.assert_array_equal(found.points[pair.id], without.points[pair.id])
+        evidence = found.evidence[pair.id]
+        assert np.isfinite(evidence.cycle).all()
+        assert (np.abs(evidence.similarity) <= 1 + 1e-5).all()
+        assert (evidence.margin >= 0).all()
+        # 3 is in no pair, but both images show it
+        assert found.presences.of_pair[pair.id].near.shape == (3, 3)
+
+
+def test_a_radius_of_nothing_is_refused(spair_tree: Path) -> None:
+    with pytest.raises(ConfigError, match=r"presence_alphas must be above 0, not \[0.1, 0.0\]"):
+        match("spair", "raw-layer", root=spair_tree, settings=("presence_alphas=[0.1, 0]",))
 
 
 def test_a_source_that_stays_as_it_is_is_matched_as_without_alignment(

@@ -82,5 +82,5 @@ def test_an_average_that_a_report_does_not_have_is_named(reports: Path) -> None:
 
 def test_reports_of_other_alphas_do_not_share_a_table(reports: Path) -> None:
     replace(plain(40.0), protocol=EvalProtocol(alphas=(0.05, 0.1))).save(reports / "toy" / "old.json")
-    with pytest.raises(MatchkitError, match=r"old\.json has other alphas than reports/toy/new\.json"):
+    with pytest.raises(MatchkitError, match=r"old\.json has another protocol than reports/toy/new\.json \(alphas\)"):
         report(folder=reports)

@@ -100,9 +100,9 @@ def test_a_preset_is_the_base_of_a_fit(file: Path) -> None:
 def test_an_entry_of_one_stage_is_no_preset_of_another(file: Path) -> None:
     assert dict(asked(file, "dift", stage="fit_head").values) == {"features": "mine"}
     assert dict(asked(file, "sd4match", stage="fit_head").values) == {}
-    with pytest.raises(UnknownNameError, match="preset 'dift' is one of extract, not of fit_head, which has: post-pro"):
+    with pytest.raises(UnknownNameError, match="is one of extract and evaluate, not of fit_head, which has: post-pro"):
         asked(file, "mine", "preset=dift", stage="fit_head")
-    with pytest.raises(UnknownNameError, match="preset 'dift' is one of extract, not of match"):
+    with pytest.raises(UnknownNameError, match="preset 'dift' is one of extract and evaluate, not of match"):
         told("match", ["preset=dift"], file=file)
 
 
@@ -123,7 +123,7 @@ def test_a_preset_of_the_section_match_lies_beneath_it(tmp_path: Path) -> None:
 
 
 def test_a_stage_without_presets_is_told_no_preset(file: Path) -> None:
-    assert dict(told("evaluate", ["preset=dift"], file=file).values) == {"preset": "dift"}
+    assert dict(told("report", ["preset=dift"], file=file).values) == {"preset": "dift"}
 
 
 @pytest.mark.parametrize("preset", ALL.of("fit_head").table())
