@@ -130,9 +130,8 @@ def privileged(made_by: Facts) -> tuple[str, ...]:
         if "hflip" in alignment["poses"]:
             found.append("which keypoints mirror each other")
         if alignment.get("masks", "none") != "none":
-            found.append(
-                f"the object's {alignment['masks']} in the source{' and the target' * alignment['mask_target']}"
-            )
+            where = "both photographs" if alignment.get("mask_target") else "the source"
+            found.append(f"the object's {alignment['masks']} in {where}")
     return tuple(found)
 
 

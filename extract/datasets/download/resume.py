@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from http import HTTPStatus
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -17,7 +18,6 @@ import requests
 from requests.adapters import HTTPAdapter
 from urllib3.exceptions import HTTPError
 
-from matchkit import __version__
 from matchkit.core.errors import DatasetError
 from matchkit.extract.datasets.download.space import require_space
 
@@ -66,7 +66,7 @@ class Resuming:
         self._progress = progress
         self._pause = pause
         self._session = requests.Session()
-        self._session.headers.update({"Accept-Encoding": "identity", "User-Agent": f"matchkit/{__version__}"})
+        self._session.headers.update({"Accept-Encoding": "identity", "User-Agent": f"matchkit/{version('matchkit')}"})
         # no adapter, no way: that holds for file:// and for a redirection to http:// too
         self._session.adapters.clear()
         for scheme in schemes:

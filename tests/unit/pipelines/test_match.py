@@ -14,14 +14,17 @@ from matchkit.cache.pairs import MapCache
 from matchkit.cli import main
 from matchkit.core.errors import ConfigError, StoreError
 from matchkit.core.geometry import posed_points
+from matchkit.core.manifest import manifest_digest
 from matchkit.core.poses import Pose
 from matchkit.evaluate.evidence import Presences
 from matchkit.evaluate.predictions import Predictions
 from matchkit.extract.datasets import open_dataset
 from matchkit.pipelines.align import PoseChoice
+from matchkit.pipelines.evaluate import evaluate
 from matchkit.pipelines.extract import extract
 from matchkit.pipelines.fit_head import fit_head
 from matchkit.pipelines.match import match
+from matchkit.pipelines.report import report
 
 
 def test_a_head_of_pairs_is_fitted_and_matched(spair_tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -35,6 +38,28 @@ def test_a_head_of_pairs_is_fitted_and_matched(spair_tree: Path, monkeypatch: py
     assert points.keys() == {pair.id for pair in pairs}
     (itself, *_) = [pair for pair in pairs if pair.source == pair.target]
     np.testing.assert_allclose(points[itself.id], itself.source_points, atol=5)  # of 36 pixels, by colour alone
+
+
+def test_a_part_of_the_pairs_is_marked_scored_and_left_out_of_the_summary(fitted: Path) -> None:
+    whole = match("spair", "raw-layer", root=fitted, settings=("split=trn",), device="cpu")
+    told = Predictions.load(whole.predictions)
+    pairs = open_dataset("spair", fitted).pairs("trn")
+    assert told.made_by["manifest"] == manifest_digest("spair", "trn", pairs)
+    assert "limit" not in told.made_by
+    evaluate("spair", "raw-layer", root=fitted)
+    some = match("spair", "raw-layer", root=fitted, called="some", settings=("split=trn", "limit=1"), device="cpu")
+    assert some.pairs == 1
+    part = Predictions.load(some.predictions)
+    assert (part.made_by["limit"], part.made_by["manifest"]) == (1, told.made_by["manifest"])
+    evaluated = evaluate("spair", "some", root=fitted)
+    assert evaluated.report.partial
+    assert evaluated.report.counts["pairs"] == 1
+    assert "Partial" in evaluated.card.with_suffix(".md").read_text()
+    text = report().text
+    assert "raw-layer" in text
+    assert "some" not in text
+    with pytest.raises(ConfigError, match="limit must be 0"):
+        match("spair", "raw-layer", root=fitted, settings=("split=trn", "limit=-1"), device="cpu")
 
 
 ALIGNED = ("poses=[hflip]", "masks=box", "split=trn")

@@ -84,3 +84,12 @@ def test_reports_of_other_alphas_do_not_share_a_table(reports: Path) -> None:
     replace(plain(40.0), protocol=EvalProtocol(alphas=(0.05, 0.1))).save(reports / "toy" / "old.json")
     with pytest.raises(MatchkitError, match=r"old\.json has another protocol than reports/toy/new\.json \(alphas\)"):
         report(folder=reports)
+
+
+def test_a_part_of_a_split_has_no_row(reports: Path) -> None:
+    replace(plain(99.0), made_by={"limit": 2}).save(reports / "toy" / "quick.json")
+    assert "quick" not in report(folder=reports).text
+    for name in ("new", "old"):
+        (reports / "toy" / f"{name}.json").unlink()
+    with pytest.raises(MatchkitError, match=r"all reports in reports/toy are of a part of their split"):
+        report(folder=reports)
