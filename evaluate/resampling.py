@@ -158,7 +158,7 @@ def _around(
     sides = np.array([-1, 1])
     if lowest < 0:
         reach = np.quantile(stretch * np.abs(shares - share), CONFIDENCE)
-        return np.clip(share + sides * reach, lowest, 1)
+        return np.asarray(np.clip(share + sides * reach, lowest, 1))
     reach = np.quantile(stretch * np.abs(_odds(shares) - _odds(share)), CONFIDENCE)
     return np.asarray(1 / (1 + np.exp(-(_odds(share) + sides * reach))))
 

@@ -10,7 +10,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 ROOMS = ("cache", "evaluate", "extract", "heads", "pipelines")
-DATA = {".safetensors", ".json", ".md", ".txt", ".typed", ".yaml"}
+DATA = {".css", ".html", ".js", ".json", ".md", ".safetensors", ".txt", ".typed", ".yaml"}
 
 
 def shipped(root: Path) -> set[str]:

@@ -15,7 +15,7 @@ from matchkit.core.errors import ConfigError, WeightsError
 from matchkit.core.exemplar_batches import PARTS, PHOTO, ExemplarBatch, Photographs
 from matchkit.core.spec import FeatureSpec, LayerSpec
 from matchkit.evaluate.translation.warping import entropy_alarm
-from matchkit.heads.cross_domain import distortion, matching
+from matchkit.heads.cross_domain import matching, pseudo
 from matchkit.heads.cross_domain.head import CrossDomain
 from matchkit.heads.cross_domain.matching import Match
 from matchkit.heads.cross_domain.settings import CrossDomainParams
@@ -152,13 +152,13 @@ def test_an_exemplar_that_is_its_own_target_is_distorted(
     built, given = head(**OFF | {"cycle": 1.0, "same": 1.0}), batch([True])
     own = replace(given, exemplars=given.targets)
     told = []
-    distorted = distortion.distorted
+    distorted = pseudo.distorted
 
     def telling(photographs: Photographs, affine: torch.Tensor, chosen: torch.Tensor) -> Photographs:
         told.append(chosen.tolist())
         return distorted(photographs, affine, chosen)
 
-    monkeypatch.setattr(distortion, "distorted", telling)
+    monkeypatch.setattr(pseudo, "distorted", telling)
     here = built.loss(own)["cycle"]
     assert told == [[True]]
     renamed = replace(own, exemplars=replace(given.targets, ids=("x",)))
